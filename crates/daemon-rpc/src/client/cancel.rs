@@ -1,0 +1,92 @@
+//! Ending a command from another thread, e.g. the one that receives signals.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::stream::Stream;
+use crate::frame::{Kind, put};
+use crate::message::CancelMode;
+
+/// How far the client's own side of the conversation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// No command yet.
+    Nothing,
+    /// No command, and none must be sent any more.
+    Forbidden,
+    /// The whole command.
+    Command,
+}
+
+/// What the client and its cancellers share: the socket, and the right to write.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) stream: Stream,
+    /// Held while writing, so that frames do not mix.
+    sent: Mutex<Sent>,
+    abandoned: std::sync::atomic::AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new(stream: Stream) -> Shared {
+        Shared {
+            stream,
+            sent: Mutex::new(Sent::Nothing),
+            abandoned: false.into(),
+        }
+    }
+
+    fn sent(&self) -> MutexGuard<'_, Sent> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the command, unless it was cancelled before; says whether it did.
+    pub(super) fn send_command(&self, bytes: &[u8]) -> io::Result<bool> {
+        let mut sent = self.sent();
+        if *sent == Sent::Forbidden {
+            return Ok(false);
+        }
+        *sent = Sent::Command;
+        self.stream.write_all(bytes)?;
+        Ok(true)
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+/// Ends the command of its client. Cloned freely, used from any thread.
+#[derive(Clone, Debug)]
+pub struct Canceller(pub(super) Arc<Shared>);
+
+impl Canceller {
+    /// Asks the server to end the command. The client goes on reading: the End
+    /// still comes, and says [`EndStatus::Cancelled`](crate::EndStatus::Cancelled)
+    /// if the command took notice.
+    ///
+    /// Before the command is sent this keeps it from being sent. When the
+    /// connection is gone this does nothing.
+    pub fn cancel(&self, mode: CancelMode) {
+        let mut sent = self.0.sent();
+        match *sent {
+            Sent::Nothing => *sent = Sent::Forbidden,
+            Sent::Forbidden => {}
+            Sent::Command => {
+                let mut frame = Vec::new();
+                put(&mut frame, Kind::Cancel, &[mode.byte()]);
+                // Whoever reads learns that the connection is gone.
+                let _gone = self.0.stream.write_all(&frame);
+            }
+        }
+    }
+
+    /// Ends the connection: the client stops reading at once, and the server
+    /// cancels the command as it does when a client dies.
+    pub fn abandon(&self) {
+        self.0
+            .abandoned
+            .store(true, std::sync::atomic::Ordering::SeqCst);
+        self.0.stream.shutdown();
+    }
+}

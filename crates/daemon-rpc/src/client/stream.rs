@@ -1,0 +1,119 @@
+//! A connected socket, TCP or Unix, with deadlines.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use daemon_contract::Endpoint;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, sockopt};
+
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    pub(super) fn connect(endpoint: &Endpoint, timeout: Duration) -> io::Result<Stream> {
+        match endpoint {
+            Endpoint::Tcp { host, port } => {
+                let stream = connect_tcp(host, *port, timeout)?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Endpoint::Unix(path) => connect_unix(path, timeout).map(Stream::Unix),
+        }
+    }
+
+    /// The user at the other end of a Unix socket.
+    pub(super) fn peer_uid(&self) -> io::Result<Option<u32>> {
+        match self {
+            Stream::Tcp(_) => Ok(None),
+            Stream::Unix(stream) => Ok(Some(sockopt::socket_peercred(stream)?.uid.as_raw())),
+        }
+    }
+
+    pub(super) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.set_read_timeout(timeout),
+            Stream::Unix(stream) => stream.set_read_timeout(timeout),
+        }
+    }
+
+    pub(super) fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.set_write_timeout(timeout),
+            Stream::Unix(stream) => stream.set_write_timeout(timeout),
+        }
+    }
+
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let result = match self {
+                Stream::Tcp(stream) => { stream }.read(buffer),
+                Stream::Unix(stream) => { stream }.read(buffer),
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    pub(super) fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => { stream }.write_all(bytes),
+            Stream::Unix(stream) => { stream }.write_all(bytes),
+        }
+    }
+
+    /// Ends the connection for every thread that uses it.
+    pub(super) fn shutdown(&self) {
+        // It may have ended already.
+        let _ended = match self {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Both),
+        };
+    }
+}
+
+fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    // Services bind `localhost` at this address, whatever the resolver says.
+    let addresses: Vec<SocketAddr> = if host.eq_ignore_ascii_case("localhost") {
+        vec![(Ipv4Addr::LOCALHOST, port).into()]
+    } else {
+        (host, port).to_socket_addrs()?.collect()
+    };
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// The standard library's connect waits for ever if the queue of the listener is
+/// full; the kernel honours the send timeout of the socket.
+fn connect_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(timeout))?;
+    let address = SocketAddrUnix::new(path)?;
+    loop {
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => return Ok(socket.into()),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Who is let in: the answer to a Hello.
+
+use subtle::ConstantTimeEq;
+
+use super::config::ServerConfig;
+use crate::message::{Hello, Refusal, WIRE_VERSION};
+
+/// Whether a client may stay. `peer_uid` is known on Unix sockets.
+pub(super) fn admit(
+    config: &ServerConfig,
+    hello: &Hello,
+    peer_uid: Option<u32>,
+    draining: bool,
+) -> Result<(), Refusal> {
+    let other_version = || Refusal::Version {
+        wire_min: WIRE_VERSION,
+        wire_max: WIRE_VERSION,
+        version: config.service_version(),
+    };
+    let known = match peer_uid {
+        Some(uid) => uid == 0 || uid == rustix::process::geteuid().as_raw(),
+        None => has_token(config, hello),
+    };
+    // Who may not come in learns nothing else.
+    if !known {
+        return Err(Refusal::Denied);
+    }
+    if !(hello.wire_min..=hello.wire_max).contains(&WIRE_VERSION) {
+        return Err(other_version());
+    }
+    if draining {
+        return Err(Refusal::Draining);
+    }
+    if hello.protocol != config.protocol {
+        return Err(other_version());
+    }
+    Ok(())
+}
+
+/// Compares in a time that does not depend on how much of the token is right.
+fn has_token(config: &ServerConfig, hello: &Hello) -> bool {
+    match (&config.token, &hello.token) {
+        (Some(ours), Some(theirs)) => ours.ct_eq(theirs).into(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> Hello {
+        Hello {
+            wire_min: 1,
+            wire_max: 1,
+            protocol: 7,
+            max_frame: 4096,
+            build: String::new(),
+            token: None,
+        }
+    }
+
+    #[test]
+    fn a_port_wants_the_token_and_a_socket_the_user() {
+        let mut config = ServerConfig::new("svc", "0.1", 7);
+        assert_eq!(
+            admit(&config, &hello(), None, false),
+            Err(Refusal::Denied),
+            "no token configured lets nobody in"
+        );
+        config.token = Some([3; 32]);
+        let mut with_token = hello();
+        for (token, allowed) in [(None, false), (Some([2; 32]), false), (Some([3; 32]), true)] {
+            with_token.token = token;
+            assert_eq!(admit(&config, &with_token, None, false).is_ok(), allowed);
+        }
+        let own = rustix::process::geteuid().as_raw();
+        assert!(admit(&config, &hello(), Some(own), false).is_ok());
+        assert_eq!(
+            admit(&config, &with_token, Some(own + 12345), false),
+            Err(Refusal::Denied)
+        );
+    }
+
+    #[test]
+    fn strangers_do_not_learn_the_version() {
+        let config = ServerConfig::new("svc", "0.1", 7);
+        let mut other = hello();
+        other.protocol = 8;
+        assert_eq!(admit(&config, &other, None, true), Err(Refusal::Denied));
+        assert!(matches!(
+            admit(&config, &other, Some(0), false),
+            Err(Refusal::Version { .. })
+        ));
+        other.wire_min = 2;
+        other.wire_max = 3;
+        assert!(matches!(
+            admit(&config, &other, Some(0), true),
+            Err(Refusal::Version { .. })
+        ));
+        assert_eq!(
+            admit(&config, &hello(), Some(0), true),
+            Err(Refusal::Draining)
+        );
+    }
+}

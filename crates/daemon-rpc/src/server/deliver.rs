@@ -1,0 +1,67 @@
+//! From the queue of a command to its client, up to and including the End.
+
+use std::io;
+
+use tokio::sync::mpsc;
+
+use super::connection::Running;
+use super::output::{BUDGET, Queued};
+use super::socket::Socket;
+use crate::frame::{Kind, put};
+use crate::message::{Counts, End, EndStatus, clip_to, encode};
+
+/// The longest message of a failure: the End fits into every client's frame.
+const MAX_MESSAGE: usize = 2048;
+
+/// Delivers all that the command produces, then the End.
+///
+/// Whatever is queued goes out in one write, so that small frames are cheap and
+/// the first one does not wait.
+pub(super) async fn deliver(
+    socket: &Socket,
+    mut queue: mpsc::Receiver<Queued>,
+    task: &mut Running,
+) -> io::Result<()> {
+    let mut counts = Counts::default();
+    let mut out = Vec::new();
+    let mut status = None;
+    // The command may drop its sink long before it ends.
+    let mut open = true;
+    while open || status.is_none() {
+        // In no fixed order: neither a flood of output nor its end starves the other.
+        tokio::select! {
+            frame = queue.recv(), if open => match frame {
+                Some(frame) => {
+                    append(&mut out, frame, &mut counts);
+                    while out.len() < BUDGET && let Ok(frame) = queue.try_recv() {
+                        append(&mut out, frame, &mut counts);
+                    }
+                    socket.write_all(&out).await?;
+                    out.clear();
+                }
+                None => open = false,
+            },
+            ended = task.ended(), if status.is_none() => {
+                status = Some(ended);
+                // What is queued still goes out; whoever kept a sink has lost it.
+                queue.close();
+            }
+        }
+    }
+    let mut status = status.unwrap_or(EndStatus::Cancelled);
+    if let EndStatus::Failed { message } = &mut status {
+        *message = clip_to(message, MAX_MESSAGE);
+    }
+    put(&mut out, Kind::End, &encode(&End { status, counts }));
+    socket.write_all(&out).await
+}
+
+fn append(out: &mut Vec<u8>, frame: Queued, counts: &mut Counts) {
+    let length = frame.payload.len() as u64;
+    match frame.kind {
+        Kind::Stdout => counts.stdout += length,
+        Kind::Stderr => counts.stderr += length,
+        _ => counts.events += length,
+    }
+    put(out, frame.kind, &frame.payload);
+}

@@ -1,0 +1,152 @@
+//! A server that is killed in the middle of a stream is never a success.
+//!
+//! The test program plays the server itself: it runs again with `role_server`
+//! selected and a variable that names the socket. Without it that test does
+//! nothing.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod kit;
+
+use std::env;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use daemon_contract::Endpoint;
+use daemon_rpc::{Client, ConnectError, EndStatus, Frame, Interruption, Outcome, Refused};
+use kit::{Commands, PATIENCE, client_config, config};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+const SOCKET: &str = "RPC_TEST_SOCKET";
+/// How many descriptors the server may have, if that is limited.
+const FILES: &str = "RPC_TEST_FILES";
+const TOTAL: usize = 8 << 20;
+
+#[test]
+fn role_server() {
+    let Some(path) = env::var_os(SOCKET) else {
+        return;
+    };
+    if let Ok(files) = env::var(FILES) {
+        let files = files.parse().ok();
+        let limit = Rlimit {
+            current: files,
+            maximum: files,
+        };
+        setrlimit(Resource::Nofile, limit).unwrap();
+    }
+    let listener = UnixListener::bind(path).unwrap();
+    kit::run_server(
+        listener.into(),
+        config(),
+        Commands(Default::default()),
+        Default::default(),
+    );
+}
+
+fn server(path: &Path) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command
+        .args(["role_server", "--exact"])
+        .env(SOCKET, path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}
+
+fn start_server(path: &Path) -> Child {
+    server(path).spawn().unwrap()
+}
+
+fn connect(endpoint: &Endpoint) -> Client {
+    let started = Instant::now();
+    loop {
+        match Client::connect(endpoint, client_config()) {
+            Ok(client) => return client,
+            Err(ConnectError::NotRunning { .. }) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+        assert!(started.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+}
+
+/// Kills the server when `after` bytes have arrived; what the client made of it,
+/// and how much it got.
+fn killed_after(round: usize, after: usize) -> (Outcome, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(format!("{round}"));
+    let mut server = start_server(&path);
+    let client = connect(&Endpoint::Unix(path));
+    let mut received = 0;
+    let mut alive = true;
+    let outcome = client.run(format!("flood {TOTAL}").as_bytes(), |frame| {
+        if let Frame::Stdout(bytes) = frame {
+            received += bytes.len();
+        }
+        if alive && received >= after {
+            alive = false;
+            // What is read from here on was in the kernel when it died.
+            server.kill().unwrap();
+            server.wait().unwrap();
+        }
+    });
+    server.kill().unwrap();
+    server.wait().unwrap();
+    (outcome, received)
+}
+
+#[test]
+fn a_killed_server_is_never_a_success() {
+    for round in 0..100 {
+        // From the first chunk to the last but a few.
+        let after = 1 + round * (TOTAL - (1 << 20)) / 100;
+        let (outcome, received) = killed_after(round, after);
+        let reason = Interruption::Closed;
+        assert_eq!(outcome, Outcome::Interrupted { reason }, "round {round}");
+        assert!((after..TOTAL).contains(&received), "round {round}");
+    }
+}
+
+#[test]
+fn nobody_is_killed_and_it_is_a_success() {
+    let (outcome, received) = killed_after(0, usize::MAX);
+    assert_eq!(outcome, Outcome::Finished(EndStatus::Exit(0)));
+    assert_eq!(received, TOTAL);
+}
+
+#[test]
+fn a_server_killed_before_it_accepted_has_done_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sock");
+    let mut server = start_server(&path);
+    let client = connect(&Endpoint::Unix(path));
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let reason = Refused::Closed;
+    assert_eq!(
+        client.run(b"exit 0", |_| {}),
+        Outcome::NotAdmitted { reason }
+    );
+}
+
+#[test]
+fn a_server_without_descriptors_serves_again_when_there_are_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sock");
+    let mut server = server(&path).env(FILES, "24").spawn().unwrap();
+    let endpoint = Endpoint::Unix(path.clone());
+    // Who was let in already is served all the time.
+    let early = connect(&endpoint);
+    let crowd: Vec<UnixStream> = (0..64)
+        .map(|_| UnixStream::connect(&path).unwrap())
+        .collect();
+    let success = Outcome::Finished(EndStatus::Exit(0));
+    assert_eq!(early.run(b"exit 0", |_| {}), success);
+    drop(crowd);
+    assert_eq!(connect(&endpoint).run(b"exit 0", |_| {}), success);
+    server.kill().unwrap();
+    server.wait().unwrap();
+}

@@ -1,0 +1,232 @@
+//! A server in this process with commands made for tests, and clients for it.
+//!
+//! The first word of a command says what it does:
+//! `echo <text>` repeats the text on standard output; `exit <n>` ends so;
+//! `flood <n>` produces n bytes; `wait` waits to be cancelled; `deaf` waits and
+//! ignores that; `event <n>` sends one event of n bytes; `fail <text>`; `panic`.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "each test program uses its own part of this")]
+
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use daemon_contract::Endpoint;
+use daemon_rpc::{
+    Client, ClientConfig, CommandHandler, EndStatus, Frame, IncomingCommand, Listener, Outcome,
+    OutputSink, ServerConfig, serve,
+};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const SERVICE: &str = "test-daemon";
+pub(crate) const PROTOCOL: u32 = 7;
+/// Far more than anything here takes; only a failure gets there.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What happened in the server, for the test to see.
+#[derive(Default)]
+pub(crate) struct Seen {
+    pub(crate) begun: AtomicUsize,
+    pub(crate) cancelled: AtomicUsize,
+    pub(crate) dropped: AtomicUsize,
+    pub(crate) produced: AtomicUsize,
+}
+
+impl Seen {
+    /// Waits until a counter reaches `at_least`.
+    pub(crate) fn wait(&self, counter: impl Fn(&Seen) -> &AtomicUsize, at_least: usize) {
+        let started = Instant::now();
+        while counter(self).load(Ordering::SeqCst) < at_least {
+            assert!(started.elapsed() < PATIENCE, "waited in vain");
+            std::thread::yield_now();
+        }
+    }
+}
+
+struct CountDrop(Arc<Seen>);
+
+impl Drop for CountDrop {
+    fn drop(&mut self) {
+        self.0.dropped.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+pub(crate) struct Commands(pub(crate) Arc<Seen>);
+
+impl CommandHandler for Commands {
+    async fn handle(
+        &self,
+        command: IncomingCommand,
+        out: OutputSink,
+        cancel: CancellationToken,
+    ) -> EndStatus {
+        let seen = &self.0;
+        seen.begun.fetch_add(1, Ordering::SeqCst);
+        let _counted = CountDrop(Arc::clone(seen));
+        let text = String::from_utf8_lossy(&command.payload).into_owned();
+        let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
+        match word {
+            "echo" => {
+                out.stdout(rest.to_owned()).await.unwrap();
+                out.stderr("told".to_owned()).await.unwrap();
+            }
+            "exit" => return EndStatus::Exit(rest.parse().unwrap()),
+            "flood" => {
+                let mut left: usize = rest.parse().unwrap();
+                while left > 0 {
+                    let chunk = left.min(40_000);
+                    if out.stdout(vec![b'x'; chunk]).await.is_err() {
+                        return EndStatus::Cancelled;
+                    }
+                    seen.produced.fetch_add(chunk, Ordering::SeqCst);
+                    left -= chunk;
+                }
+            }
+            "event" => {
+                let event: Vec<u8> = (0..rest.parse().unwrap()).map(|n: u32| n as u8).collect();
+                out.event(event).await.unwrap();
+            }
+            "wait" => {
+                out.stdout("waiting").await.unwrap();
+                cancel.cancelled().await;
+                seen.cancelled.fetch_add(1, Ordering::SeqCst);
+                return EndStatus::Cancelled;
+            }
+            "deaf" => {
+                out.stdout("waiting").await.unwrap();
+                std::future::pending::<()>().await;
+            }
+            "fail" => {
+                return EndStatus::Failed {
+                    message: rest.to_owned(),
+                };
+            }
+            _ => panic!("unknown command {word}"),
+        }
+        EndStatus::Exit(0)
+    }
+}
+
+/// A server on a thread of its own; ends when this is dropped.
+pub(crate) struct Server {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) seen: Arc<Seen>,
+    pub(crate) shutdown: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+    _folder: Option<tempfile::TempDir>,
+}
+
+pub(crate) fn config() -> ServerConfig {
+    let mut config = ServerConfig::new(SERVICE, "0.1.0", PROTOCOL);
+    config.drain = Duration::from_millis(50);
+    config.grace = Duration::from_millis(200);
+    config
+}
+
+impl Server {
+    pub(crate) fn unix(config: ServerConfig) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        Server::start(listener.into(), Endpoint::Unix(path), config, Some(folder))
+    }
+
+    pub(crate) fn tcp(config: ServerConfig) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = endpoint_of(&listener);
+        Server::start(listener.into(), endpoint, config, None)
+    }
+
+    fn start(
+        listener: Listener,
+        endpoint: Endpoint,
+        config: ServerConfig,
+        folder: Option<tempfile::TempDir>,
+    ) -> Server {
+        let seen = Arc::new(Seen::default());
+        let shutdown = CancellationToken::new();
+        let (handler, stop) = (Commands(Arc::clone(&seen)), shutdown.clone());
+        let thread = std::thread::spawn(move || {
+            run_server(listener, config, handler, stop);
+        });
+        Server {
+            endpoint,
+            seen,
+            shutdown,
+            thread: Some(thread),
+            _folder: folder,
+        }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(&self.endpoint, client_config()).unwrap()
+    }
+
+    pub(crate) fn run(&self, command: &str) -> (Outcome, Output) {
+        let mut output = Output::default();
+        let outcome = self
+            .client()
+            .run(command.as_bytes(), |frame| output.take(frame));
+        (outcome, output)
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn stop(&mut self) {
+        self.shutdown.cancel();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+pub(crate) fn run_server(
+    listener: Listener,
+    config: ServerConfig,
+    handler: Commands,
+    stop: CancellationToken,
+) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(serve(listener, config, handler, stop))
+        .unwrap();
+}
+
+pub(crate) fn endpoint_of(listener: &TcpListener) -> Endpoint {
+    listener.local_addr().unwrap().to_string().parse().unwrap()
+}
+
+pub(crate) fn client_config() -> ClientConfig {
+    let mut config = ClientConfig::new(SERVICE, PROTOCOL);
+    config.handshake_timeout = PATIENCE;
+    config
+}
+
+/// All that a command produced.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Output {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    pub(crate) events: Vec<Vec<u8>>,
+}
+
+impl Output {
+    pub(crate) fn take(&mut self, frame: Frame<'_>) {
+        match frame {
+            Frame::Stdout(bytes) => self.stdout.extend_from_slice(bytes),
+            Frame::Stderr(bytes) => self.stderr.extend_from_slice(bytes),
+            Frame::Event(bytes) => self.events.push(bytes.to_vec()),
+        }
+    }
+}
