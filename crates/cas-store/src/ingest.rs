@@ -1,0 +1,155 @@
+//! Storing a file from elsewhere: its bytes are copied or cloned, its inode never becomes ours.
+//!
+//! Whoever opened that inode for writing earlier could still change it, whatever its mode says now.
+//! What is hashed is what was written, so a file that changes meanwhile yields a blob that is right under its own name.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::OFlags;
+use vx_proto::Digest;
+
+use crate::blob::hash_file;
+use crate::error::{PlaceError, PutError};
+use crate::layout::Kind;
+use crate::platform;
+use crate::scratch::Temp;
+use crate::stage::Pending;
+use crate::store::Store;
+
+/// Files up to this size are hashed before anything is written, since many turn out to be known.
+const SMALL: u64 = 1 << 20;
+/// Bytes copied at once.
+const CHUNK: usize = 256 << 10;
+
+impl Store {
+    /// Stores a copy of the file at `path` and returns its digest.
+    ///
+    /// With `executable` its executable twin is made as well, instead of when it is first asked for.
+    pub fn ingest_file(&self, path: &Path, executable: bool) -> Result<Digest, PutError> {
+        let pending = self.stage(path, self.syncs_each())?;
+        let digest = self.publish(pending)?.digest;
+        if executable {
+            match self.ensure_twin(&digest) {
+                Ok(_) => {}
+                Err(PlaceError::Twin(error)) => return Err(error),
+                Err(PlaceError::Read(error)) => {
+                    return Err(PutError::storing(error.subject, digest.size, error.source));
+                }
+                Err(PlaceError::Destination { source, .. }) => {
+                    return Err(PutError::storing(
+                        format!("blob `{digest}`"),
+                        digest.size,
+                        source,
+                    ));
+                }
+            }
+        }
+        Ok(digest)
+    }
+
+    /// Writes a copy of the file at `path`, to be committed in a [`Group`](crate::Group).
+    pub fn stage_file(&self, path: &Path) -> Result<Pending, PutError> {
+        self.stage(path, false)
+    }
+
+    fn stage(&self, path: &Path, sync: bool) -> Result<Pending, PutError> {
+        let unreadable = |source| PutError::source_file(path, source);
+        let mut options = std::fs::OpenOptions::new();
+        // A pipe must not make us wait for its writer.
+        options
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        let mut source = options.open(path).map_err(unreadable)?;
+        let metadata = source.metadata().map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(unreadable(io::Error::new(
+                ErrorKind::InvalidInput,
+                "not a regular file",
+            )));
+        }
+        if metadata.len() <= SMALL {
+            // One more than there is, so that the end is found without growing.
+            let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
+            (&mut source)
+                .take(SMALL + 1)
+                .read_to_end(&mut bytes)
+                .map_err(unreadable)?;
+            if bytes.len() as u64 <= SMALL {
+                return self.stage_checked(Digest::of(&bytes), &bytes, sync);
+            }
+            // It has grown; what was read is written again from the start.
+            source = options.open(path).map_err(unreadable)?;
+        }
+        self.stage_large(path, &mut source, metadata.len(), sync)
+    }
+
+    fn stage_large(
+        &self,
+        path: &Path,
+        source: &mut File,
+        size: u64,
+        sync: bool,
+    ) -> Result<Pending, PutError> {
+        let failed =
+            |source| PutError::storing(format!("a copy of `{}`", path.display()), size, source);
+        let mut temp = self
+            .inner
+            .scratch
+            .create(Kind::Plain.mode())
+            .map_err(failed)?;
+        if self.try_reflink(&mut temp, source) {
+            let seal = temp.seal(sync);
+            let digest = seal
+                .and_then(|()| hash_file(&temp.reader()?))
+                .map_err(failed)?;
+            return Ok(Pending {
+                digest,
+                temp: Some(temp),
+                index: None,
+            });
+        }
+        drop(temp);
+        let mut writer = self.writer(None)?;
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            match source.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => writer
+                    .append(&buffer[..read])
+                    .map_err(|error| match error {
+                        // The writer knows neither the file nor its size.
+                        PutError::NoSpace { source, .. } | PutError::Io { source, .. } => {
+                            failed(source)
+                        }
+                        other => other,
+                    })?,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(PutError::source_file(path, error)),
+            }
+        }
+        writer.stage(sync)
+    }
+
+    /// Clones the content of `source`; `false` when it has to be copied.
+    pub(crate) fn try_reflink(&self, temp: &mut Temp, source: &File) -> bool {
+        let may = &self.inner.may_reflink;
+        if !may.load(Ordering::Relaxed) {
+            return false;
+        }
+        let Ok(file) = temp.file() else { return false };
+        match platform::reflink(&*file, source) {
+            Ok(()) => true,
+            Err(error) => {
+                // Another file system as source says nothing about the next one.
+                if error.kind() != ErrorKind::CrossesDevices {
+                    may.store(false, Ordering::Relaxed);
+                }
+                false
+            }
+        }
+    }
+}
