@@ -1,0 +1,5 @@
+pub fn total() -> u32 {
+    the_model::price() + native::count()
+}
+#[derive(derive::Nothing)]
+pub struct S;

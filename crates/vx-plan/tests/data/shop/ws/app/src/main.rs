@@ -1,0 +1,3 @@
+fn main() {
+    println!("{} {}", shop_app::total(), env!("SHOP_BUILD"));
+}

@@ -1,0 +1,4 @@
+#[no_mangle]
+pub extern "C" fn shop_count() -> u32 {
+    native::count()
+}
