@@ -1,0 +1,204 @@
+//! Local directories that stand for trees of the store, such as the libraries of installed toolchains.
+//!
+//! They are hashed once; later their files' stamps (size, times, inode) are enough.
+//! An action that has such a tree among its inputs gets the directory itself, so nobody sends hundreds of megabytes from one place of a machine to another.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use vx_proto::Digest;
+use vx_tree::{DigestCache, Kind, Rules, Scan, scan};
+
+use crate::failure::chain;
+
+/// All provided directories. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Provided {
+    shared: Arc<Shared>,
+    ready: watch::Receiver<bool>,
+}
+
+struct Shared {
+    records: PathBuf,
+    trees: Mutex<HashMap<Digest, Tree>>,
+}
+
+struct Tree {
+    path: PathBuf,
+    scan: Scan,
+}
+
+/// What is kept of a directory between runs.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    scan: Scan,
+    digest: Digest,
+}
+
+impl Provided {
+    /// Starts to hash `directories` in the background; those that cannot be used are logged and left out.
+    pub(crate) fn start(directories: Vec<PathBuf>, records: PathBuf) -> Provided {
+        let (sender, ready) = watch::channel(directories.is_empty());
+        let shared = Arc::new(Shared {
+            records,
+            trees: Mutex::default(),
+        });
+        let worker = Arc::clone(&shared);
+        drop(tokio::task::spawn_blocking(move || {
+            for path in directories {
+                worker.add(path);
+            }
+            sender.send_replace(true);
+        }));
+        Provided { shared, ready }
+    }
+
+    /// Waits until all are hashed, but not longer than `limit`.
+    pub(crate) async fn ready(&self, limit: Duration) {
+        let mut ready = self.ready.clone();
+        // The outcome shows in the digests.
+        drop(tokio::time::timeout(limit, ready.wait_for(|ready| *ready)).await);
+    }
+
+    /// All digests, sorted.
+    pub(crate) fn digests(&self) -> Vec<Digest> {
+        let mut digests: Vec<Digest> = self.shared.lock().keys().copied().collect();
+        digests.sort_unstable();
+        digests
+    }
+
+    /// Whether a tree was provided when it was looked at last.
+    pub(crate) fn has(&self, digest: &Digest) -> bool {
+        self.shared.lock().contains_key(digest)
+    }
+
+    /// The directory that is the tree `digest`, if it still is. Blocks: every file is looked at.
+    pub(crate) fn directory(&self, digest: &Digest) -> Option<PathBuf> {
+        let (path, then) = {
+            let trees = self.shared.lock();
+            let tree = trees.get(digest)?;
+            (tree.path.clone(), tree.scan.clone())
+        };
+        if scan(&path, &Rules::default()).is_ok_and(|now| now == then) {
+            return Some(path);
+        }
+        self.shared.lock().remove(digest);
+        self.shared.add(path.clone());
+        let trees = self.shared.lock();
+        trees.get(digest).map(|tree| tree.path.clone())
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Tree>> {
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, path: PathBuf) {
+        let place = self
+            .records
+            .join(Digest::of(path.as_os_str().as_encoded_bytes()).hex());
+        match digest_of(&path, &place) {
+            Ok((digest, scan)) => {
+                self.lock().insert(digest, Tree { path, scan });
+            }
+            Err(why) => crate::log(&format!("`{}` is not provided: {why}", path.display())),
+        }
+    }
+}
+
+fn digest_of(path: &Path, place: &Path) -> Result<(Digest, Scan), String> {
+    let scanned = scan(path, &Rules::default()).map_err(|error| chain(&error))?;
+    if let Some(odd) = scanned.unusable.first() {
+        return Err(format!("`{}` cannot be part of a tree", odd.display()));
+    }
+    let record = fs::read(place)
+        .ok()
+        .and_then(|text| serde_json::from_slice::<Record>(&text).ok());
+    if let Some(record) = record.filter(|record| record.scan == scanned) {
+        return Ok((record.digest, scanned));
+    }
+    let tree = scanned
+        .hash(&DigestCache::default())
+        .map_err(|error| chain(&error))?;
+    // A link that leads outside is a file in the tree, but would be a dangling link in a sandbox.
+    let is_link = |name: &String| {
+        scanned
+            .entries
+            .iter()
+            .any(|entry| entry.path == *name && matches!(entry.kind, Kind::Symlink { .. }))
+    };
+    if let Some(file) = tree.files.iter().find(|file| is_link(&file.path)) {
+        return Err(format!("the link `{}` leads outside", file.path));
+    }
+    let record = Record {
+        scan: scanned,
+        digest: tree.digest,
+    };
+    if let Err(error) = save(place, &record) {
+        // Costs the next start the time to hash again.
+        crate::log(&format!("cannot write `{}`: {error}", place.display()));
+    }
+    Ok((record.digest, record.scan))
+}
+
+fn save(place: &Path, record: &Record) -> io::Result<()> {
+    if let Some(parent) = place.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let temporary = place.with_extension("new");
+    fs::write(&temporary, serde_json::to_vec(record)?)?;
+    fs::rename(temporary, place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_is_provided_as_long_as_it_is_what_it_was() {
+        let base = tempfile::tempdir().unwrap();
+        let lib = base.path().join("lib");
+        fs::create_dir_all(lib.join("sub")).unwrap();
+        fs::write(lib.join("sub/file"), "content").unwrap();
+        let records = base.path().join("records");
+        let start = || Provided::start(vec![lib.clone()], records.clone());
+        let provided = start();
+        provided.ready(Duration::from_secs(60)).await;
+        let [digest] = provided.digests()[..] else {
+            panic!("not provided")
+        };
+        let tree = scan(&lib, &Rules::default())
+            .unwrap()
+            .hash(&DigestCache::default())
+            .unwrap();
+        assert_eq!(digest, tree.digest);
+        assert_eq!(provided.directory(&digest), Some(lib.clone()));
+        assert_eq!(fs::read_dir(&records).unwrap().count(), 1);
+
+        fs::write(lib.join("sub/file"), "other content").unwrap();
+        assert_eq!(provided.directory(&digest), None);
+        let again = start();
+        again.ready(Duration::from_secs(60)).await;
+        assert_eq!(again.digests(), provided.digests());
+        assert_ne!(again.digests(), [digest]);
+    }
+
+    #[tokio::test]
+    async fn a_link_that_leads_outside_keeps_a_directory_out() {
+        let base = tempfile::tempdir().unwrap();
+        let lib = base.path().join("lib");
+        fs::create_dir(&lib).unwrap();
+        fs::write(base.path().join("outside"), "x").unwrap();
+        std::os::unix::fs::symlink("../outside", lib.join("link")).unwrap();
+        let provided = Provided::start(vec![lib], base.path().join("records"));
+        provided.ready(Duration::from_secs(60)).await;
+        assert_eq!(provided.digests(), []);
+    }
+}
