@@ -1,0 +1,110 @@
+//! What a user can do about a unit that could not be built.
+
+use vx_plan::{Unit, UnitKind};
+
+use crate::deliver::DeliverError;
+use crate::ended::{Failure, RunError};
+
+/// Marks in the words of a failed action, and what they mean inside of a sandbox.
+///
+/// The words come from libc, git, curl and the standard library in English, since actions run without a locale.
+const SIGNS: &[(&[&str], &str)] = &[
+    (
+        &[
+            "Network is unreachable",
+            "Could not resolve host",
+            "failed to lookup address information",
+            "Temporary failure in name resolution",
+            "Name or service not known",
+        ],
+        "actions have no network: what a build needs must be in its package or be a dependency",
+    ),
+    (
+        &[
+            "Read-only file system",
+            "ReadOnlyFilesystem",
+            "Permission denied",
+            "PermissionDenied",
+        ],
+        "an action may write below OUT_DIR and the temporary directory only; sources, dependencies and the toolchain are read-only",
+    ),
+    (
+        &[
+            "No such file or directory",
+            "NotFound",
+            "couldn't read",
+            "file not found",
+        ],
+        "an action sees its own workspace or package, its dependencies, the toolchain and /usr, and no other file; move the file into the workspace",
+    ),
+    (
+        &["No space left on device"],
+        "the disk of the executor is full: free some space and build again",
+    ),
+];
+
+/// Hints for an action that ended with an error.
+pub(crate) fn of_failure(unit: &Unit, failure: &Failure) -> Vec<String> {
+    let diagnostics = failure.diagnostics.messages.iter();
+    let mut words: String = diagnostics
+        .map(|message| message.rendered.as_str())
+        .collect();
+    words.push_str(failure.message.as_deref().unwrap_or_default());
+    let mut hints: Vec<String> = SIGNS
+        .iter()
+        .filter(|(signs, _)| signs.iter().any(|sign| words.contains(sign)))
+        .map(|(_, hint)| (*hint).to_owned())
+        .collect();
+    for name in &failure.diagnostics.missing_variables {
+        hints.push(format!(
+            "set `{name}` in the environment of vx or in `[env]` of .cargo/config.toml"
+        ));
+    }
+    if unit.kind == UnitKind::BuildScriptRun && hints.is_empty() {
+        hints.push("the build script ran in a sandbox: see what it printed above".to_owned());
+    }
+    hints
+}
+
+/// Hints for an action that could not be run.
+pub(crate) fn of_run(error: &RunError) -> Vec<String> {
+    match error {
+        error if error.is_changed_source() => {
+            vec!["a file was edited while it was built: build again".to_owned()]
+        }
+        RunError::TimedOut(_) => vec![
+            "the action was ended; raise the limit with --action-timeout if it only needs longer"
+                .to_owned(),
+        ],
+        RunError::Store(_) | RunError::Execute(_) => {
+            vec!["run `vx doctor`; the logs are in the `log` folder of VX_HOME".to_owned()]
+        }
+        RunError::Restless => vec!["declare the variables with `rerun-if-env-changed`".to_owned()],
+        _ => Vec::new(),
+    }
+}
+
+/// A hint for a service that is gone while a build needed it.
+pub(crate) fn of_silence(service: &str) -> String {
+    format!(
+        "{service} does not answer any more: build again, and it is started anew; finished units are not built twice"
+    )
+}
+
+/// Hints for a result that could not be put into the target directory.
+pub(crate) fn of_delivery(error: &DeliverError) -> Vec<String> {
+    match error {
+        error if crate::outcome::causes(error).contains("No space left on device") => {
+            vec![
+                "the disk of the target directory is full: free some space and build again"
+                    .to_owned(),
+            ]
+        }
+        DeliverError::Write { .. } => {
+            vec!["check the permissions and the free space of the target directory".to_owned()]
+        }
+        DeliverError::Fetch { .. } => {
+            vec!["build again; if that fails, run `vx doctor`".to_owned()]
+        }
+    }
+}

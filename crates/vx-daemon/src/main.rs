@@ -1,0 +1,162 @@
+//! `vx-daemon`: plans builds and drives the store and the executor.
+//!
+//! It asks cargo what a build consists of, turns each unit into an action, and lets the services do the rest. It runs no compiler and reads no file of theirs.
+
+mod attempt;
+mod backends;
+mod build;
+mod cargo;
+mod clean;
+mod deliver;
+mod diagnostics;
+mod draft;
+mod ended;
+mod executor;
+mod hints;
+mod history;
+mod inputs;
+mod lookup;
+mod memory;
+mod names;
+mod outcome;
+mod packages;
+mod project;
+mod report;
+mod runner;
+mod schedule;
+mod service;
+mod slots;
+mod state;
+mod turns;
+mod unit;
+mod workspace;
+
+use std::error::Error;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use daemon_contract::ServiceVersion;
+use daemon_lifecycle::Listener;
+use daemon_rpc::{ServerConfig, serve};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use vx_proto::PROTOCOL_VERSION;
+use vx_proto::env::Settings;
+use vx_proto::token;
+
+use crate::outcome::causes;
+use crate::service::Service;
+use crate::state::State;
+
+const SERVICE: &str = "vx-daemon";
+
+/// Plans builds for vx and drives the store and the executor.
+///
+/// It listens where VX_DAEMON says (127.0.0.1:9001 unless set) and starts vx-casd and vx-execd when a build needs them. `vx` starts it when it is not running, and `vx kill` ends it with what it started.
+#[derive(Parser)]
+#[command(name = SERVICE, version)]
+struct Arguments {}
+
+/// Threads for requests; they plan and wait.
+const WORKERS: usize = 2;
+/// Threads that may wait for files and for cargo.
+const BLOCKING_THREADS: usize = 32;
+/// Commands at a time; more are told to come again.
+const COMMANDS: usize = 64;
+/// How long commands may go on when the daemon is to end; they are cancelled then.
+const DRAIN: Duration = Duration::from_millis(100);
+
+fn main() -> ExitCode {
+    let Arguments {} = Arguments::parse();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log(&format!("error: {}", causes(error.as_ref())));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    daemon_lifecycle::limit_arenas();
+    // First of all, so that a listener that was handed over is never leaked to anything else.
+    let inherited = Listener::inherited()?;
+    let settings = Settings::from_env()?;
+    let token = token::load_or_create(&settings.home)?;
+    let listener = match inherited {
+        Some(listener) => listener,
+        None => Listener::bind(&settings.daemon)?,
+    };
+    log(&format!(
+        "serves {} at {} (version {}, pid {})",
+        settings.home.display(),
+        listener.endpoint(),
+        env!("CARGO_PKG_VERSION"),
+        std::process::id(),
+    ));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()?;
+    let config = ServerConfig {
+        token: Some(*token.as_bytes()),
+        max_concurrent: COMMANDS,
+        drain: DRAIN,
+        ..ServerConfig::new(SERVICE, env!("CARGO_PKG_VERSION"), PROTOCOL_VERSION)
+    };
+    let state = Arc::new(State::new(settings, token));
+    let served = runtime.block_on(serve_until_asked(listener, config, state.clone()));
+    // Whatever way the daemon ends, its services end first, and nobody else's.
+    state.backends.end();
+    runtime.shutdown_background();
+    log("ends");
+    served
+}
+
+async fn serve_until_asked(
+    listener: Listener,
+    config: ServerConfig,
+    state: Arc<State>,
+) -> Result<(), Box<dyn Error>> {
+    let shutdown = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            shutdown.cancel();
+        }
+    });
+    let service = Service {
+        state,
+        version: ServiceVersion {
+            service: SERVICE.to_owned(),
+            crate_version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: PROTOCOL_VERSION,
+            pid: std::process::id(),
+            properties: Default::default(),
+        },
+        ending: CancellationToken::new(),
+        shutdown: shutdown.clone(),
+    };
+    let listener = match listener {
+        Listener::Tcp(listener) => daemon_rpc::server::Listener::from(listener),
+        Listener::Unix(listener) => daemon_rpc::server::Listener::from(listener),
+    };
+    Ok(serve(listener, config, service, shutdown).await?)
+}
+
+/// One line for whoever reads the log. Nobody may be left to read it, which is no reason to fail.
+fn log(line: &str) {
+    drop(writeln!(std::io::stderr().lock(), "{SERVICE}: {line}"));
+}

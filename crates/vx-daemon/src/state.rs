@@ -1,0 +1,56 @@
+//! What lives as long as the daemon.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Instant;
+
+use vx_proto::env::Settings;
+use vx_proto::token::Token;
+use vx_tree::DigestCache;
+
+use crate::backends::Backends;
+use crate::deliver::Deliverer;
+use crate::history::History;
+use crate::memory::Memories;
+use crate::packages::Packages;
+use crate::turns::Turns;
+
+/// Everything that one command leaves for the next.
+pub(crate) struct State {
+    pub(crate) settings: Settings,
+    pub(crate) backends: Backends,
+    pub(crate) packages: Packages,
+    pub(crate) digests: Arc<DigestCache>,
+    pub(crate) deliverer: Deliverer,
+    pub(crate) memory: Memories,
+    pub(crate) history: History,
+    pub(crate) turns: Turns,
+    pub(crate) since: Instant,
+    /// Commands that are being worked on.
+    pub(crate) active: AtomicU32,
+}
+
+impl State {
+    /// The state of a daemon that has just started.
+    pub(crate) fn new(settings: Settings, token: Token) -> State {
+        let records = |name: &str| settings.home.join("daemon").join(name);
+        State {
+            packages: Packages::new(records("packages")),
+            history: History::new(records("history")),
+            backends: Backends::new(settings.clone(), token),
+            digests: Arc::default(),
+            deliverer: Deliverer::default(),
+            memory: Memories::default(),
+            turns: Turns::default(),
+            since: Instant::now(),
+            active: AtomicU32::new(0),
+            settings,
+        }
+    }
+
+    /// Where records of one kind are kept.
+    pub(crate) fn records(&self, name: &str) -> PathBuf {
+        self.settings.home.join("daemon").join(name)
+    }
+}
