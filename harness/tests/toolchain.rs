@@ -1,0 +1,64 @@
+//! The toolchain is an input like any other.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers as well")]
+
+use std::path::{Path, PathBuf};
+
+use harness::{Project, build};
+use vx_testkit::TestEnv;
+
+/// A toolchain of the test's own: hard links to the files of the one that is installed.
+fn copy_of_toolchain(to: &Path) {
+    let output = std::process::Command::new("rustc")
+        .args(["--print", "sysroot"])
+        .output()
+        .unwrap();
+    let sysroot = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+    for part in ["bin", "lib"] {
+        link_all(&sysroot.join(part), &to.join(part));
+    }
+}
+
+fn link_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (source, copy) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().unwrap().is_dir() {
+            link_all(&source, &copy);
+        } else if std::fs::hard_link(&source, &copy).is_err() {
+            // Another file system, or a file that may not be linked.
+            std::fs::copy(&source, &copy).unwrap();
+        }
+    }
+}
+
+#[test]
+fn another_toolchain_rebuilds_everything_and_the_old_one_nothing() {
+    let env = TestEnv::vx();
+    let hello = Project::hello(&env, "hello", "hello");
+    let own = env.work_dir().join("toolchain");
+    copy_of_toolchain(&own);
+    let built = || {
+        let path = std::env::var("PATH").unwrap();
+        let run = env
+            .command("vx")
+            .arg("build")
+            .env("PATH", format!("{}:{path}", own.join("bin").display()))
+            .current_dir(hello.dir())
+            .run()
+            .expect_success();
+        run.stderr().contains(", 1 built")
+    };
+    // The same files in another place are the same toolchain.
+    assert_eq!(build(&hello, &[]).ran, ["hello build bin"]);
+    assert!(!built());
+    // One more file, as a component that is added leaves it.
+    std::fs::write(own.join("lib/rustlib/extra"), "a component").unwrap();
+    assert!(built());
+    assert!(!built());
+    std::fs::remove_file(own.join("lib/rustlib/extra")).unwrap();
+    assert!(!built());
+    assert!(build(&hello, &[]).ran.is_empty());
+    env.finish();
+}
