@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use harness::{Project, build};
 use vx_testkit::TestEnv;
 
-/// A toolchain of the test's own: hard links to the files of the one that is installed.
+/// A toolchain of the test's own. Copied, since hard links would move the times of the files that all other tests use.
 fn copy_of_toolchain(to: &Path) {
     let output = std::process::Command::new("rustc")
         .args(["--print", "sysroot"])
@@ -15,19 +15,18 @@ fn copy_of_toolchain(to: &Path) {
         .unwrap();
     let sysroot = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
     for part in ["bin", "lib"] {
-        link_all(&sysroot.join(part), &to.join(part));
+        copy_all(&sysroot.join(part), &to.join(part));
     }
 }
 
-fn link_all(from: &Path, to: &Path) {
+fn copy_all(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let (source, copy) = (entry.path(), to.join(entry.file_name()));
         if entry.file_type().unwrap().is_dir() {
-            link_all(&source, &copy);
-        } else if std::fs::hard_link(&source, &copy).is_err() {
-            // Another file system, or a file that may not be linked.
+            copy_all(&source, &copy);
+        } else {
             std::fs::copy(&source, &copy).unwrap();
         }
     }

@@ -7,7 +7,7 @@ use tokio_stream::StreamExt;
 use tonic::Code;
 use vx_proto::Digest;
 use vx_proto::cas::{Blob, CasClient, CasError};
-use vx_proto::exec::{ExecClient, ExecError, ExecEvent, find_messages};
+use vx_proto::exec::{ExecClient, ExecError, ExecEvent, missing_in};
 use vx_proto::reapi::{ActionResult, OutputFile};
 use vx_proto::rpc;
 
@@ -29,15 +29,15 @@ pub(crate) enum ExecuteError {
         code: Code,
         /// Its words.
         message: String,
-        /// Whether it misses inputs in the store.
-        missing: bool,
+        /// The inputs that it misses in the store.
+        missing: Vec<Digest>,
     },
     /// The executor ended the conversation without a result.
     #[error("the executor gave no result")]
     NoResult,
-    /// The executor lost inputs twice in a row.
-    #[error("the executor does not find inputs that were just stored")]
-    InputsLost,
+    /// The executor missed inputs twice in a row.
+    #[error("the executor does not find inputs that were just stored: {}", .0.iter().map(Digest::to_string).collect::<Vec<_>>().join(", "))]
+    InputsLost(Vec<Digest>),
 }
 
 /// An action that has run, well or not.
@@ -57,8 +57,24 @@ pub(crate) struct Executor {
     pub(crate) exec: ExecClient,
     /// Trees that the executor has without the store, such as toolchains of its own machine.
     pub(crate) provided: HashSet<Digest>,
-    /// Trees that were put into this store, so that they need not be asked for one file at a time again.
-    stored: Mutex<HashSet<Digest>>,
+    held: Mutex<Held>,
+}
+
+/// What is remembered of the trees that actions had.
+#[derive(Default)]
+struct Held {
+    /// Put into this store, so that they need not be asked for one file at a time again.
+    stored: HashSet<Digest>,
+    /// Provided once, and not any more: the directory has changed under the executor.
+    withdrawn: HashSet<Digest>,
+}
+
+impl Held {
+    /// The executor asked for `missing`: the store was emptied, or a provided directory has changed.
+    fn forget(&mut self, missing: &[Digest]) {
+        self.stored.clear();
+        self.withdrawn.extend(missing);
+    }
 }
 
 impl Executor {
@@ -68,7 +84,7 @@ impl Executor {
             cas,
             exec,
             provided,
-            stored: Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -77,8 +93,7 @@ impl Executor {
         let mut blobs = action.messages.clone();
         let mut trees = Vec::new();
         for tree in &action.sources {
-            let known = self.provided.contains(&tree.digest) || self.lock().contains(&tree.digest);
-            if !known {
+            if !self.has(&tree.digest) {
                 blobs.extend(Prepared::source_blobs(tree));
                 trees.push(tree.digest);
             }
@@ -87,8 +102,14 @@ impl Executor {
             .ensure(distinct(blobs))
             .await
             .map_err(ExecuteError::Upload)?;
-        self.lock().extend(trees);
+        self.lock().stored.extend(trees);
         Ok(())
+    }
+
+    /// Whether an action can use the tree as far as is known here.
+    fn has(&self, tree: &Digest) -> bool {
+        let held = self.lock();
+        held.stored.contains(tree) || self.provided.contains(tree) && !held.withdrawn.contains(tree)
     }
 
     /// Runs an action whose inputs were uploaded; `early` is called for outputs that are there before it ends.
@@ -99,17 +120,18 @@ impl Executor {
         action: &Prepared,
         mut early: impl FnMut(OutputFile),
     ) -> Result<Ran, ExecuteError> {
+        let mut lost = Vec::new();
         for _ in 0..2 {
             match self.run_once(action, &mut early).await {
-                Err(ExecuteError::Refused { missing: true, .. }) => {
-                    // The store was emptied since; nothing that was remembered of it holds.
-                    self.lock().clear();
+                Err(ExecuteError::Refused { missing, .. }) if !missing.is_empty() => {
+                    self.lock().forget(&missing);
                     self.upload(action).await?;
+                    lost = missing;
                 }
                 other => return other,
             }
         }
-        Err(ExecuteError::InputsLost)
+        Err(ExecuteError::InputsLost(lost))
     }
 
     async fn run_once(
@@ -139,25 +161,19 @@ impl Executor {
         Err(ExecuteError::NoResult)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
-        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The error in a response that carries no result.
 fn refusal(status: Option<&rpc::Status>) -> Result<(), ExecuteError> {
     match status {
-        Some(status) if status.code != 0 => {
-            let missing = find_messages::<rpc::PreconditionFailure>(&status.details)
-                .flatten()
-                .flat_map(|failure| failure.violations)
-                .any(|violation| violation.r#type == "MISSING");
-            Err(ExecuteError::Refused {
-                code: Code::from(status.code),
-                message: status.message.clone(),
-                missing,
-            })
-        }
+        Some(status) if status.code != 0 => Err(ExecuteError::Refused {
+            code: Code::from(status.code),
+            message: status.message.clone(),
+            missing: missing_in(status),
+        }),
         _ => Ok(()),
     }
 }

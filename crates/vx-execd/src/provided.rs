@@ -27,6 +27,8 @@ pub(crate) struct Provided {
 struct Shared {
     records: PathBuf,
     trees: Mutex<HashMap<Digest, Tree>>,
+    /// Held by whoever hashes again, so that all others wait for the outcome.
+    hashing: Mutex<()>,
 }
 
 struct Tree {
@@ -48,11 +50,12 @@ impl Provided {
         let shared = Arc::new(Shared {
             records,
             trees: Mutex::default(),
+            hashing: Mutex::default(),
         });
         let worker = Arc::clone(&shared);
         drop(tokio::task::spawn_blocking(move || {
             for path in directories {
-                worker.add(path);
+                worker.add(&path);
             }
             sender.send_replace(true);
         }));
@@ -79,19 +82,20 @@ impl Provided {
     }
 
     /// The directory that is the tree `digest`, if it still is. Blocks: every file is looked at.
+    ///
+    /// A directory whose stamps have moved is hashed again, and stays provided when its content is what it was: a hard link made elsewhere to one of its files is enough to move them.
     pub(crate) fn directory(&self, digest: &Digest) -> Option<PathBuf> {
-        let (path, then) = {
-            let trees = self.shared.lock();
-            let tree = trees.get(digest)?;
-            (tree.path.clone(), tree.scan.clone())
-        };
-        if scan(&path, &Rules::default()).is_ok_and(|now| now == then) {
+        if let Some(path) = self.shared.unchanged(digest) {
             return Some(path);
         }
-        self.shared.lock().remove(digest);
-        self.shared.add(path.clone());
-        let trees = self.shared.lock();
-        trees.get(digest).map(|tree| tree.path.clone())
+        let turn = &self.shared.hashing;
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever had the turn before may have hashed it.
+        if let Some(path) = self.shared.unchanged(digest) {
+            return Some(path);
+        }
+        let path = self.shared.lock().get(digest)?.path.clone();
+        self.shared.replace(digest, &path).then_some(path)
     }
 }
 
@@ -100,15 +104,50 @@ impl Shared {
         self.trees.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, path: PathBuf) {
+    /// The directory of `digest`, if no stamp in it has moved.
+    fn unchanged(&self, digest: &Digest) -> Option<PathBuf> {
+        let (path, then) = {
+            let trees = self.lock();
+            let tree = trees.get(digest)?;
+            (tree.path.clone(), tree.scan.clone())
+        };
+        let now = scan(&path, &Rules::default()).ok()?;
+        (now == then).then_some(path)
+    }
+
+    fn add(&self, path: &Path) {
+        if let Some((digest, tree)) = self.hash(path) {
+            self.lock().insert(digest, tree);
+        }
+    }
+
+    /// Hashes the directory that was `before`; whether it still is.
+    ///
+    /// Until that is known it counts as provided: whoever asks meanwhile has to wait, not to look elsewhere.
+    fn replace(&self, before: &Digest, path: &Path) -> bool {
+        let hashed = self.hash(path);
+        let mut trees = self.lock();
+        trees.remove(before);
+        let Some((digest, tree)) = hashed else {
+            return false;
+        };
+        trees.insert(digest, tree);
+        digest == *before
+    }
+
+    fn hash(&self, path: &Path) -> Option<(Digest, Tree)> {
         let place = self
             .records
             .join(Digest::of(path.as_os_str().as_encoded_bytes()).hex());
-        match digest_of(&path, &place) {
+        match digest_of(path, &place) {
             Ok((digest, scan)) => {
-                self.lock().insert(digest, Tree { path, scan });
+                let path = path.to_owned();
+                Some((digest, Tree { path, scan }))
             }
-            Err(why) => crate::log(&format!("`{}` is not provided: {why}", path.display())),
+            Err(why) => {
+                crate::log(&format!("`{}` is not provided: {why}", path.display()));
+                None
+            }
         }
     }
 }
@@ -188,6 +227,35 @@ mod tests {
         again.ready(Duration::from_secs(60)).await;
         assert_eq!(again.digests(), provided.digests());
         assert_ne!(again.digests(), [digest]);
+    }
+
+    #[tokio::test]
+    async fn who_asks_while_a_directory_is_hashed_again_waits_for_the_outcome() {
+        let base = tempfile::tempdir().unwrap();
+        let lib = base.path().join("lib");
+        fs::create_dir(&lib).unwrap();
+        for number in 0..50 {
+            fs::write(lib.join(format!("file-{number}")), vec![number; 100_000]).unwrap();
+        }
+        let provided = Provided::start(vec![lib.clone()], base.path().join("records"));
+        provided.ready(Duration::from_secs(60)).await;
+        let [digest] = provided.digests()[..] else {
+            panic!("not provided")
+        };
+        for round in 0..20 {
+            // Moves the time of the file's last status change, and nothing else of it.
+            let link = base.path().join(format!("link-{round}"));
+            fs::hard_link(lib.join("file-7"), link).unwrap();
+            std::thread::scope(|scope| {
+                let ask = || {
+                    assert!(provided.has(&digest), "gone in round {round}");
+                    assert_eq!(provided.directory(&digest), Some(lib.clone()));
+                };
+                for _ in 0..8 {
+                    scope.spawn(ask);
+                }
+            });
+        }
     }
 
     #[tokio::test]
