@@ -272,7 +272,7 @@ async fn gather(
     };
     let host = toolchain.host.clone();
     let trees = tokio::task::spawn_blocking({
-        let records = state.records("toolchains");
+        let records = state.trees();
         move || toolchain.trees(&records)
     });
     let packages = tokio::task::spawn_blocking({

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use vx_proto::env::Settings;
 use vx_proto::token::Token;
-use vx_tree::DigestCache;
+use vx_tree::{DigestCache, Records};
 
 use crate::backends::Backends;
 use crate::deliver::Deliverer;
@@ -49,8 +49,8 @@ impl State {
         }
     }
 
-    /// Where records of one kind are kept.
-    pub(crate) fn records(&self, name: &str) -> PathBuf {
-        self.settings.home.join("daemon").join(name)
+    /// Trees of large directories; an executor with the same home shares them.
+    pub(crate) fn trees(&self) -> Records {
+        Records::new(self.settings.home.join("trees"))
     }
 }

@@ -4,16 +4,13 @@
 //! An action that has such a tree among its inputs gets the directory itself, so nobody sends hundreds of megabytes from one place of a machine to another.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use vx_proto::Digest;
-use vx_tree::{DigestCache, Kind, Rules, Scan, scan};
+use vx_tree::{Kind, Records, Rules, Scan, scan};
 
 use crate::failure::chain;
 
@@ -25,7 +22,7 @@ pub(crate) struct Provided {
 }
 
 struct Shared {
-    records: PathBuf,
+    records: Records,
     trees: Mutex<HashMap<Digest, Tree>>,
     /// Held by whoever hashes again, so that all others wait for the outcome.
     hashing: Mutex<()>,
@@ -36,16 +33,9 @@ struct Tree {
     scan: Scan,
 }
 
-/// What is kept of a directory between runs.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    scan: Scan,
-    digest: Digest,
-}
-
 impl Provided {
     /// Starts to hash `directories` in the background; those that cannot be used are logged and left out.
-    pub(crate) fn start(directories: Vec<PathBuf>, records: PathBuf) -> Provided {
+    pub(crate) fn start(directories: Vec<PathBuf>, records: Records) -> Provided {
         let (sender, ready) = watch::channel(directories.is_empty());
         let shared = Arc::new(Shared {
             records,
@@ -136,10 +126,7 @@ impl Shared {
     }
 
     fn hash(&self, path: &Path) -> Option<(Digest, Tree)> {
-        let place = self
-            .records
-            .join(Digest::of(path.as_os_str().as_encoded_bytes()).hex());
-        match digest_of(path, &place) {
+        match usable(&self.records, path) {
             Ok((digest, scan)) => {
                 let path = path.to_owned();
                 Some((digest, Tree { path, scan }))
@@ -152,52 +139,32 @@ impl Shared {
     }
 }
 
-fn digest_of(path: &Path, place: &Path) -> Result<(Digest, Scan), String> {
-    let scanned = scan(path, &Rules::default()).map_err(|error| chain(&error))?;
-    if let Some(odd) = scanned.unusable.first() {
+/// The tree that is seen when `path` itself is mounted, if that is the one which its digest names.
+fn usable(records: &Records, path: &Path) -> Result<(Digest, Scan), String> {
+    let recorded = records
+        .tree(path, &Rules::default())
+        .map_err(|error| chain(&error))?;
+    let (scan, tree) = (recorded.scan, recorded.tree);
+    if let Some(odd) = scan.unusable.first() {
         return Err(format!("`{}` cannot be part of a tree", odd.display()));
     }
-    let record = fs::read(place)
-        .ok()
-        .and_then(|text| serde_json::from_slice::<Record>(&text).ok());
-    if let Some(record) = record.filter(|record| record.scan == scanned) {
-        return Ok((record.digest, scanned));
-    }
-    let tree = scanned
-        .hash(&DigestCache::default())
-        .map_err(|error| chain(&error))?;
     // A link that leads outside is a file in the tree, but would be a dangling link in a sandbox.
     let is_link = |name: &String| {
-        scanned
-            .entries
-            .iter()
-            .any(|entry| entry.path == *name && matches!(entry.kind, Kind::Symlink { .. }))
+        let mut entries = scan.entries.iter();
+        entries.any(|entry| entry.path == *name && matches!(entry.kind, Kind::Symlink { .. }))
     };
     if let Some(file) = tree.files.iter().find(|file| is_link(&file.path)) {
         return Err(format!("the link `{}` leads outside", file.path));
     }
-    let record = Record {
-        scan: scanned,
-        digest: tree.digest,
-    };
-    if let Err(error) = save(place, &record) {
-        // Costs the next start the time to hash again.
-        crate::log(&format!("cannot write `{}`: {error}", place.display()));
-    }
-    Ok((record.digest, record.scan))
-}
-
-fn save(place: &Path, record: &Record) -> io::Result<()> {
-    if let Some(parent) = place.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    let temporary = place.with_extension("new");
-    fs::write(&temporary, serde_json::to_vec(record)?)?;
-    fs::rename(temporary, place)
+    Ok((tree.digest, scan))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use vx_tree::DigestCache;
+
     use super::*;
 
     #[tokio::test]
@@ -206,7 +173,7 @@ mod tests {
         let lib = base.path().join("lib");
         fs::create_dir_all(lib.join("sub")).unwrap();
         fs::write(lib.join("sub/file"), "content").unwrap();
-        let records = base.path().join("records");
+        let records = Records::new(base.path().join("records"));
         let start = || Provided::start(vec![lib.clone()], records.clone());
         let provided = start();
         provided.ready(Duration::from_secs(60)).await;
@@ -219,7 +186,6 @@ mod tests {
             .unwrap();
         assert_eq!(digest, tree.digest);
         assert_eq!(provided.directory(&digest), Some(lib.clone()));
-        assert_eq!(fs::read_dir(&records).unwrap().count(), 1);
 
         fs::write(lib.join("sub/file"), "other content").unwrap();
         assert_eq!(provided.directory(&digest), None);
@@ -237,7 +203,8 @@ mod tests {
         for number in 0..50 {
             fs::write(lib.join(format!("file-{number}")), vec![number; 100_000]).unwrap();
         }
-        let provided = Provided::start(vec![lib.clone()], base.path().join("records"));
+        let provided =
+            Provided::start(vec![lib.clone()], Records::new(base.path().join("records")));
         provided.ready(Duration::from_secs(60)).await;
         let [digest] = provided.digests()[..] else {
             panic!("not provided")
@@ -265,7 +232,7 @@ mod tests {
         fs::create_dir(&lib).unwrap();
         fs::write(base.path().join("outside"), "x").unwrap();
         std::os::unix::fs::symlink("../outside", lib.join("link")).unwrap();
-        let provided = Provided::start(vec![lib], base.path().join("records"));
+        let provided = Provided::start(vec![lib], Records::new(base.path().join("records")));
         provided.ready(Duration::from_secs(60)).await;
         assert_eq!(provided.digests(), []);
     }

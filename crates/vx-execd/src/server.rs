@@ -15,6 +15,7 @@ use vx_proto::server::{Identify, version_info};
 use vx_proto::token::Token;
 use vx_proto::{DigestFunction, MAX_MESSAGE_BYTES};
 use vx_sandbox::{Launcher, SpawnError};
+use vx_tree::Records;
 
 use crate::cache::Cache;
 use crate::disk::Home;
@@ -84,7 +85,9 @@ impl Server {
         let slots = settings.exec_slots.unwrap_or_else(|| {
             std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
         });
-        let provided = Provided::start(settings.exec_trees.clone(), home.part("provided"));
+        // Beside those of the daemon that may run with the same home: whoever comes first reads for both.
+        let records = Records::new(settings.home.join("trees"));
+        let provided = Provided::start(settings.exec_trees.clone(), records);
         let executor = Arc::new(Executor {
             cache: Cache::new(store, cas, home.part("fetch")),
             trees,

@@ -1,12 +1,9 @@
 //! A toolchain as trees: hashed once, recognised by stamps afterwards.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use vx_proto::Digest;
-use vx_tree::{DigestCache, HashError, Rules, Scan, ScanError, SourceTree, scan};
+use vx_tree::{Records, RecordsError, Rules, SourceTree};
 
 use crate::find::Toolchain;
 
@@ -21,30 +18,10 @@ pub struct ToolchainTree {
 
 /// Why a toolchain could not be made an input.
 #[derive(Debug, thiserror::Error)]
-pub enum TreesError {
-    /// It could not be listed.
-    #[error("cannot use the toolchain at `{}`", sysroot.display())]
-    Scan {
-        /// The sysroot.
-        sysroot: PathBuf,
-        /// Why not.
-        source: ScanError,
-    },
-    /// It could not be read.
-    #[error("cannot use the toolchain at `{}`", sysroot.display())]
-    Hash {
-        /// The sysroot.
-        sysroot: PathBuf,
-        /// Why not.
-        source: HashError,
-    },
-}
-
-/// What is kept on disk of one hashed directory.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    scan: Scan,
-    tree: SourceTree,
+#[error("cannot use the toolchain at `{}`", sysroot.display())]
+pub struct TreesError {
+    sysroot: PathBuf,
+    source: RecordsError,
 }
 
 impl Toolchain {
@@ -76,80 +53,42 @@ impl Toolchain {
         }
     }
 
-    /// The trees of the toolchain; content is read only when a stamp differs from the record in `records`.
+    /// The trees of the toolchain; content is read only when a stamp differs from what `records` has.
     ///
     /// # Errors
     ///
-    /// Files of the toolchain that cannot be read. A record that cannot be read or written costs time and nothing else.
-    pub fn trees(&self, records: &Path) -> Result<Vec<ToolchainTree>, TreesError> {
+    /// Files of the toolchain that cannot be listed or read.
+    pub fn trees(&self, records: &Records) -> Result<Vec<ToolchainTree>, TreesError> {
         self.directories()
             .into_iter()
             .zip(["bin", "lib"])
             .zip(self.rules())
             .map(|((directory, name), rules)| {
-                let tree = self.tree(&directory, &rules, records)?;
+                let recorded = records.tree(&directory, &rules);
                 Ok(ToolchainTree {
                     name: name.to_owned(),
-                    tree,
+                    tree: recorded.map_err(|source| self.fault(source))?.tree,
                 })
             })
             .collect()
     }
 
-    fn tree(
-        &self,
-        directory: &Path,
-        rules: &Rules,
-        records: &Path,
-    ) -> Result<SourceTree, TreesError> {
-        let scanned = scan(directory, rules).map_err(|source| TreesError::Scan {
+    fn fault(&self, source: RecordsError) -> TreesError {
+        TreesError {
             sysroot: self.sysroot.clone(),
             source,
-        })?;
-        let place = records.join(format!(
-            "{}.json",
-            Digest::of(directory.as_os_str().as_encoded_bytes()).hex()
-        ));
-        if let Some(record) = read(&place)
-            && record.scan == scanned
-        {
-            return Ok(record.tree);
         }
-        let tree = scanned
-            .hash(&DigestCache::default())
-            .map_err(|source| TreesError::Hash {
-                sysroot: self.sysroot.clone(),
-                source,
-            })?;
-        let record = Record {
-            scan: scanned,
-            tree,
-        };
-        // Without the record the next start reads the toolchain again; that is no reason to fail.
-        let _written = write(&place, &record);
-        Ok(record.tree)
     }
-}
-
-fn read(place: &Path) -> Option<Record> {
-    serde_json::from_slice(&fs::read(place).ok()?).ok()
-}
-
-fn write(place: &Path, record: &Record) -> io::Result<()> {
-    if let Some(parent) = place.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    let unique = place.with_extension(format!("{}.tmp", std::process::id()));
-    fs::write(&unique, serde_json::to_vec(record)?)?;
-    fs::rename(unique, place)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
-    fn a_changed_file_changes_the_tree_and_an_unchanged_one_is_taken_from_the_record() {
+    fn a_changed_file_changes_its_tree_and_no_other() {
         let dir = tempfile::tempdir().unwrap();
         for d in ["bin", "lib"] {
             fs::create_dir(dir.path().join(d)).unwrap();
@@ -162,9 +101,8 @@ mod tests {
             version: String::new(),
             host: String::new(),
         };
-        let records = dir.path().join("records");
+        let records = Records::new(dir.path().join("records"));
         let first = toolchain.trees(&records).unwrap();
-        assert_eq!(fs::read_dir(&records).unwrap().count(), 2);
         assert_eq!(toolchain.trees(&records).unwrap(), first);
         fs::write(dir.path().join("bin/rustc"), "22").unwrap();
         let changed = toolchain.trees(&records).unwrap();

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use vx_proto::Digest;
 
-use crate::scan::Stamp;
+use crate::scan::{Kind, Scan, Stamp};
 
 /// Digests of files that were read, valid while their stamps stay the same.
 ///
@@ -43,6 +43,17 @@ impl DigestCache {
     pub fn forget(&self, root: &Path) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|path, _| !path.starts_with(root));
+    }
+}
+
+impl Scan {
+    /// Whether a file of the listing changed so lately that its stamp may stay the same at the next change.
+    pub(crate) fn is_racy(&self) -> bool {
+        let stamps = self.entries.iter().filter_map(|entry| match &entry.kind {
+            Kind::File { stamp, .. } => Some(stamp),
+            _ => None,
+        });
+        stamps.into_iter().any(is_racy)
     }
 }
 
