@@ -1,8 +1,13 @@
 //! Builds whose units can be asserted on.
 
+use std::time::Duration;
+
 use vx_testkit::Run;
 
 use crate::project::Project;
+
+/// Guards against a build that hangs, on a machine where many others run.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// A build that ended, and the units that it ran.
 #[derive(Debug)]
@@ -39,6 +44,7 @@ pub fn build(project: &Project<'_>, arguments: &[&str]) -> Build {
             .command("vx")
             .args(arguments.iter().copied())
             .current_dir(project.dir())
+            .timeout(LIMIT)
             .run()
     };
     let run = vx(&[&["build"], arguments].concat()).expect_success();

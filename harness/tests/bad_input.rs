@@ -236,10 +236,13 @@ fn a_build_script_that_hangs() {
     // It leaves a child behind that hangs as well.
     let project = scripted(
         &env,
-        "if std::env::args().count() == 1 { std::process::Command::new(std::env::current_exe().unwrap()).arg(\"child\").spawn().unwrap(); }\n    loop { std::thread::park(); }",
+        "if !std::path::Path::new(\"hang\").exists() { return; }\n    if std::env::args().count() == 1 { std::process::Command::new(std::env::current_exe().unwrap()).arg(\"child\").spawn().unwrap(); }\n    loop { std::thread::park(); }",
     );
+    // It is compiled before there is a limit, which a compiler may well need on a busy machine.
+    build(&project, &[]);
+    project.write("hang", "");
     let said = failure(&project, &["--action-timeout", "1"], || {
-        project.write("build.rs", "fn main() {}\n")
+        fs::remove_file(project.dir().join("hang")).unwrap()
     });
     insta::assert_snapshot!(said, @r"
     exit code: 101
