@@ -236,13 +236,14 @@ fn a_build_script_that_hangs() {
     // It leaves a child behind that hangs as well.
     let project = scripted(
         &env,
-        "if !std::path::Path::new(\"hang\").exists() { return; }\n    if std::env::args().count() == 1 { std::process::Command::new(std::env::current_exe().unwrap()).arg(\"child\").spawn().unwrap(); }\n    loop { std::thread::park(); }",
+        "if std::fs::read_to_string(\"mode\").unwrap() != \"hang\" { return; }\n    if std::env::args().count() == 1 { std::process::Command::new(std::env::current_exe().unwrap()).arg(\"child\").spawn().unwrap(); }\n    loop { std::thread::park(); }",
     );
     // It is compiled before there is a limit, which a compiler may well need on a busy machine.
+    project.write("mode", "end");
     build(&project, &[]);
-    project.write("hang", "");
+    project.write("mode", "hang");
     let said = failure(&project, &["--action-timeout", "1"], || {
-        fs::remove_file(project.dir().join("hang")).unwrap()
+        project.write("mode", "end")
     });
     insta::assert_snapshot!(said, @r"
     exit code: 101
