@@ -1,11 +1,9 @@
 //! What clients are told when something cannot be done: the code says what they
 //! can do about it, the text names the blob and the cause.
 
-use std::error::Error;
-
 use cas_store::{PutError, ReadError};
 use tonic::{Code, Status};
-use vx_proto::{DigestError, rpc};
+use vx_proto::{DigestError, causes, rpc};
 
 /// Why a blob or result was not stored.
 pub(crate) fn put(error: PutError) -> Status {
@@ -16,12 +14,12 @@ pub(crate) fn put(error: PutError) -> Status {
         PutError::NoSpace { .. } => Code::ResourceExhausted,
         PutError::Source { .. } | PutError::Io { .. } => Code::Internal,
     };
-    Status::new(code, chain(&error))
+    Status::new(code, causes(&error))
 }
 
 /// Why something that may be there cannot be read.
 pub(crate) fn read(error: ReadError) -> Status {
-    Status::internal(chain(&error))
+    Status::internal(causes(&error))
 }
 
 /// Why a request names no blob.
@@ -36,18 +34,6 @@ pub(crate) fn item(status: Status) -> rpc::Status {
         message: status.message().to_owned(),
         details: Vec::new(),
     }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -5,15 +5,12 @@
 //! on what it was given itself.
 
 use std::error::Error;
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use cas_store::{GcOptions, Options, Store};
 use clap::Parser;
-use daemon_lifecycle::Listener;
-use vx_proto::env::Settings;
-use vx_proto::{server, token};
+use vx_proto::server::{self, Start};
 
 /// Stores blobs and action results for vx and other clients of the Remote
 /// Execution API.
@@ -28,8 +25,6 @@ struct Arguments {}
 const STORE_BYTES: u64 = 64 << 30;
 /// How often the store is looked through, beginning at the start.
 const COLLECTION: Duration = Duration::from_secs(3600);
-/// Threads for requests; they only move bytes and wait.
-const WORKERS: usize = 2;
 /// Threads that may wait for the disk.
 const DISK_THREADS: usize = 16;
 
@@ -38,48 +33,20 @@ fn main() -> ExitCode {
     let Arguments {} = Arguments::parse();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let mut text = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                text.push_str(": ");
-                text.push_str(&error.to_string());
-                cause = error.source();
-            }
-            log(&format!("error: {text}"));
-            ExitCode::FAILURE
-        }
+        Err(error) => server::fail(vx_casd::SERVICE, error.as_ref()),
     }
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    // First of all, so that a listener that was handed over is never leaked to
-    // anything else.
-    let inherited = Listener::inherited()?;
-    let settings = Settings::from_env()?;
-    let token = token::load_or_create(&settings.home)?;
-    let listener = match inherited {
-        Some(listener) => listener,
-        None => Listener::bind(&settings.cas)?,
-    };
-    let store = Store::open(&settings.home.join("cas"), Options::default())?;
-    log(&format!(
-        "serves {} at {} (version {}, pid {})",
-        store.root().display(),
-        listener.endpoint(),
-        env!("CARGO_PKG_VERSION"),
-        std::process::id(),
-    ));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .max_blocking_threads(DISK_THREADS)
-        .enable_all()
-        .build()?;
+    let start = Start::of_process(|settings| &settings.cas)?;
+    let store = Store::open(&start.settings.home.join("cas"), Options::default())?;
+    start.announce(vx_casd::SERVICE, store.root());
+    let runtime = server::runtime(DISK_THREADS)?;
     runtime.spawn(collect(store.clone()));
     let stop = runtime.block_on(server::serve(
-        listener,
+        start.listener,
         vx_casd::routes(store),
-        Some(token),
+        Some(start.token),
         server::version_info(vx_casd::SERVICE),
         std::future::pending(),
     ))?;
@@ -110,12 +77,6 @@ async fn collect(store: Store) {
     }
 }
 
-/// One line for whoever reads the log. Nobody may be left to read it, which is no
-/// reason to fail.
 fn log(line: &str) {
-    drop(writeln!(
-        std::io::stderr().lock(),
-        "{}: {line}",
-        vx_casd::SERVICE
-    ));
+    server::log(vx_casd::SERVICE, line);
 }

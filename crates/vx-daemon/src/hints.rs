@@ -94,7 +94,7 @@ pub(crate) fn of_silence(service: &str) -> String {
 /// Hints for a result that could not be put into the target directory.
 pub(crate) fn of_delivery(error: &DeliverError) -> Vec<String> {
     match error {
-        error if crate::outcome::causes(error).contains("No space left on device") => {
+        error if vx_proto::causes(error).contains("No space left on device") => {
             vec![
                 "the disk of the target directory is full: free some space and build again"
                     .to_owned(),

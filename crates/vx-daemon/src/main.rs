@@ -32,7 +32,6 @@ mod unit;
 mod workspace;
 
 use std::error::Error;
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,10 +43,8 @@ use daemon_rpc::{ServerConfig, serve};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use vx_proto::PROTOCOL_VERSION;
-use vx_proto::env::Settings;
-use vx_proto::token;
+use vx_proto::server::{self, Start};
 
-use crate::outcome::causes;
 use crate::service::Service;
 use crate::state::State;
 
@@ -60,8 +57,6 @@ const SERVICE: &str = "vx-daemon";
 #[command(name = SERVICE, version)]
 struct Arguments {}
 
-/// Threads for requests; they plan and wait.
-const WORKERS: usize = 2;
 /// Threads that may wait for files and for cargo.
 const BLOCKING_THREADS: usize = 32;
 /// Commands at a time; more are told to come again.
@@ -73,47 +68,27 @@ fn main() -> ExitCode {
     let Arguments {} = Arguments::parse();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            log(&format!("error: {}", causes(error.as_ref())));
-            ExitCode::FAILURE
-        }
+        Err(error) => server::fail(SERVICE, error.as_ref()),
     }
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
     daemon_lifecycle::limit_arenas();
-    // First of all, so that a listener that was handed over is never leaked to anything else.
-    let inherited = Listener::inherited()?;
-    let settings = Settings::from_env()?;
-    let token = token::load_or_create(&settings.home)?;
-    let listener = match inherited {
-        Some(listener) => listener,
-        None => Listener::bind(&settings.daemon)?,
-    };
-    log(&format!(
-        "serves {} at {} (version {}, pid {})",
-        settings.home.display(),
-        listener.endpoint(),
-        env!("CARGO_PKG_VERSION"),
-        std::process::id(),
-    ));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .max_blocking_threads(BLOCKING_THREADS)
-        .enable_all()
-        .build()?;
+    let start = Start::of_process(|settings| &settings.daemon)?;
+    start.announce(SERVICE, &start.settings.home);
+    let runtime = server::runtime(BLOCKING_THREADS)?;
     let config = ServerConfig {
-        token: Some(*token.as_bytes()),
+        token: Some(*start.token.as_bytes()),
         max_concurrent: COMMANDS,
         drain: DRAIN,
         ..ServerConfig::new(SERVICE, env!("CARGO_PKG_VERSION"), PROTOCOL_VERSION)
     };
-    let state = Arc::new(State::new(settings, token));
-    let served = runtime.block_on(serve_until_asked(listener, config, state.clone()));
+    let state = Arc::new(State::new(start.settings, start.token));
+    let served = runtime.block_on(serve_until_asked(start.listener, config, state.clone()));
     // Whatever way the daemon ends, its services end first, and nobody else's.
     state.backends.end();
     runtime.shutdown_background();
-    log("ends");
+    server::log(SERVICE, "ends");
     served
 }
 
@@ -154,9 +129,4 @@ async fn serve_until_asked(
         Listener::Unix(listener) => daemon_rpc::server::Listener::from(listener),
     };
     Ok(serve(listener, config, service, shutdown).await?)
-}
-
-/// One line for whoever reads the log. Nobody may be left to read it, which is no reason to fail.
-fn log(line: &str) {
-    drop(writeln!(std::io::stderr().lock(), "{SERVICE}: {line}"));
 }

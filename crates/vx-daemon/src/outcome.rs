@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vx_plan::{Unit, UnitId};
+use vx_proto::causes;
 use vx_proto::command::{BuildEvent, How};
 use vx_tree::Stamp;
 
@@ -333,24 +334,6 @@ impl Listener for Outcome {
             }
         }
     }
-}
-
-/// An error with everything that caused it, in one line.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        let status = cause.downcast_ref::<Box<tonic::Status>>().map(Box::as_ref);
-        if let Some(status) = status.or_else(|| cause.downcast_ref()) {
-            // It shows itself with all that caused it, each once more and in the words of a debugger.
-            text.push_str(status.message());
-            break;
-        }
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 fn millis(duration: Duration) -> u64 {

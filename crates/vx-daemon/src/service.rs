@@ -7,12 +7,12 @@ use daemon_contract::ServiceVersion;
 use daemon_rpc::{CommandHandler, EndStatus, IncomingCommand, OutputSink};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use vx_proto::causes;
 use vx_proto::command::{BuildEvent, Command, ServiceStatus, StatusReport};
 
 use crate::build::{self, BuildError, Verdict};
 use crate::cargo::CargoError;
 use crate::clean;
-use crate::outcome::causes;
 use crate::project::ProjectError;
 use crate::report::{Report, Reporter};
 use crate::state::State;
@@ -154,7 +154,7 @@ fn ended_by_us() -> EndStatus {
 
 async fn refuse(
     reporter: &Reporter,
-    error: &(dyn std::error::Error + Sync),
+    error: &(dyn std::error::Error + Sync + 'static),
     hints: Vec<String>,
 ) -> i32 {
     let message = causes(error);

@@ -1,6 +1,5 @@
 //! What lives as long as the daemon.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;

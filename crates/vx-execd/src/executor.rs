@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use prost_types::Any;
 use tokio_util::sync::CancellationToken;
 use vx_proto::Digest;
+use vx_proto::causes;
 use vx_proto::ext::ObservedInputs;
 use vx_proto::reapi::execution_stage::Value as Stage;
 use vx_proto::reapi::{Action, ActionResult, Command, ExecuteResponse, ExecutedActionMetadata};
@@ -14,7 +15,7 @@ use vx_sandbox::{Ending, Launcher, Report};
 use crate::cache::Cache;
 use crate::disk::Home;
 use crate::early;
-use crate::failure::{Failure, blocking, chain};
+use crate::failure::{Failure, blocking};
 use crate::host_tools::HostTools;
 use crate::layout::{Job, Wanted};
 use crate::outputs::{Collected, Source};
@@ -139,7 +140,7 @@ impl Executor {
                 crate::log(&format!(
                     "cannot look up `{}`: {}",
                     order.digest,
-                    chain(&error)
+                    causes(&error)
                 ));
                 Ok(None)
             }
@@ -255,7 +256,7 @@ impl Executor {
             Err(error) => {
                 let why = format!(
                     "the result could not be entered into the cache: {}",
-                    chain(&error)
+                    causes(&error)
                 );
                 crate::log(&why);
                 notes.push(why);

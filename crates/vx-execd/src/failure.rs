@@ -11,6 +11,7 @@ use prost::Message;
 use thiserror::Error;
 use tonic::{Code, Status};
 use vx_proto::cas::CasError;
+use vx_proto::causes;
 use vx_proto::{Digest, DigestFunction, rpc};
 use vx_sandbox::{RunError, SpawnError};
 
@@ -126,7 +127,7 @@ impl Failure {
             Failure::Missing(digests) => {
                 vx_proto::exec::missing_blobs_status(digests, DigestFunction::Blake3)
             }
-            other => Status::new(other.code(), chain(other)),
+            other => Status::new(other.code(), causes(other)),
         }
     }
 
@@ -142,18 +143,6 @@ impl Failure {
                 details: Vec::new(),
             })
     }
-}
-
-/// An error with all its causes, on one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 /// Run something that may block where it may.

@@ -35,7 +35,5 @@ pub use server::{Error, SERVICE, Server};
 
 /// What an operator should know goes to standard error, one line each.
 fn log(line: &str) {
-    use std::io::Write;
-    // Nobody can be told that the log is gone.
-    drop(writeln!(anstream::stderr().lock(), "vx-execd: {line}"));
+    vx_proto::server::log(SERVICE, line);
 }

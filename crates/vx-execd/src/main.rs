@@ -7,11 +7,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use daemon_lifecycle::Listener;
 use vx_execd::Server;
-use vx_proto::env::Settings;
-use vx_proto::server::Stop;
-use vx_proto::{server, token};
+use vx_proto::server::{self, Start, Stop};
 use vx_sandbox::Launcher;
 
 /// Runs actions in sandboxes, for vx and other clients of the Remote Execution
@@ -37,8 +34,6 @@ enum Command {
     },
 }
 
-/// Threads for requests; they only move bytes and wait.
-const WORKERS: usize = 2;
 /// Threads that may block: one per running action, and some for the disk.
 const BLOCKING_THREADS: usize = 512;
 
@@ -48,17 +43,7 @@ fn main() -> ExitCode {
         Some(Command::Probe { json }) => probe(json),
         None => serve(),
     };
-    done.unwrap_or_else(|error| {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        log(&format!("error: {text}"));
-        ExitCode::FAILURE
-    })
+    done.unwrap_or_else(|error| server::fail(vx_execd::SERVICE, error.as_ref()))
 }
 
 fn probe(json: bool) -> Result<ExitCode, Box<dyn Error>> {
@@ -91,50 +76,27 @@ fn probe(json: bool) -> Result<ExitCode, Box<dyn Error>> {
 
 fn serve() -> Result<ExitCode, Box<dyn Error>> {
     daemon_lifecycle::limit_arenas();
-    // First of all, so that a listener that was handed over is never leaked to
-    // anything else.
-    let inherited = Listener::inherited()?;
-    let settings = Settings::from_env()?;
-    let token = token::load_or_create(&settings.home)?;
-    let listener = match inherited {
-        Some(listener) => listener,
-        None => Listener::bind(&settings.exec)?,
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .max_blocking_threads(BLOCKING_THREADS)
-        .enable_all()
-        .build()?;
+    let start = Start::of_process(|settings| &settings.exec)?;
+    let runtime = server::runtime(BLOCKING_THREADS)?;
     let executor = {
         let _entered = runtime.enter();
-        Server::open(&settings, Some(&token))?
+        Server::open(&start.settings, Some(&start.token))?
     };
-    log(&format!(
-        "serves {} at {} (version {}, pid {})",
-        settings.home.join("exec").display(),
-        listener.endpoint(),
-        env!("CARGO_PKG_VERSION"),
-        std::process::id(),
-    ));
+    start.announce(vx_execd::SERVICE, &start.settings.home.join("exec"));
     let routes = executor.routes();
     let stop = runtime.block_on(server::serve(
-        listener,
+        start.listener,
         routes,
-        Some(token),
+        Some(start.token),
         executor,
         std::future::pending(),
     ))?;
     // Actions that still run have nobody to report to; their sandboxes end with this process.
     runtime.shutdown_background();
-    log(match stop {
+    let why = match stop {
         Stop::OwnerGone => "ends, since its owner is gone",
         Stop::Requested | Stop::Signal => "ends, as it was asked to",
-    });
+    };
+    server::log(vx_execd::SERVICE, why);
     Ok(ExitCode::SUCCESS)
-}
-
-/// What an operator should know goes to standard error, one line each.
-fn log(line: &str) {
-    // Nobody can be told that the log is gone.
-    drop(writeln!(anstream::stderr().lock(), "vx-execd: {line}"));
 }

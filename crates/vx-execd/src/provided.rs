@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use vx_proto::Digest;
 use vx_tree::{Kind, Records, Rules, Scan, scan};
 
-use crate::failure::chain;
+use vx_proto::causes;
 
 /// All provided directories. Clones share them.
 #[derive(Clone)]
@@ -143,7 +143,7 @@ impl Shared {
 fn usable(records: &Records, path: &Path) -> Result<(Digest, Scan), String> {
     let recorded = records
         .tree(path, &Rules::default())
-        .map_err(|error| chain(&error))?;
+        .map_err(|error| causes(&error))?;
     let (scan, tree) = (recorded.scan, recorded.tree);
     if let Some(odd) = scan.unusable.first() {
         return Err(format!("`{}` cannot be part of a tree", odd.display()));

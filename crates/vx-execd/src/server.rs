@@ -20,12 +20,13 @@ use vx_tree::Records;
 use crate::cache::Cache;
 use crate::disk::Home;
 use crate::executor::Executor;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::host_tools::HostTools;
 use crate::provided::Provided;
 use crate::service::Service;
 use crate::slots::Slots;
 use crate::trees::Trees;
+use vx_proto::causes;
 
 /// The name that the service answers with.
 pub const SERVICE: &str = "vx-execd";
@@ -156,7 +157,7 @@ async fn keep_small(store: Store) {
         };
         let collected = tokio::task::spawn_blocking(move || store.gc(&options)).await;
         if let Ok(Err(error)) = collected {
-            crate::log(&chain(&error));
+            crate::log(&causes(&error));
         }
     }
 }

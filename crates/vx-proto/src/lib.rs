@@ -11,6 +11,7 @@
 mod generated;
 
 pub mod cas;
+mod causes;
 pub mod command;
 pub mod connect;
 mod digest;
@@ -20,6 +21,7 @@ pub mod server;
 pub mod token;
 pub mod tree;
 
+pub use causes::causes;
 pub use digest::{Digest, DigestError, DigestFunction, Hasher};
 pub use generated::build::bazel::remote::execution::v2 as reapi;
 pub use generated::build::bazel::semver;

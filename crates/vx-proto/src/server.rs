@@ -8,6 +8,7 @@
 
 mod accept;
 mod rest;
+mod start;
 mod stop;
 
 use std::io;
@@ -19,6 +20,7 @@ use tonic::service::{Interceptor, InterceptorLayer, Routes};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
+pub use start::{Start, StartError, fail, log, runtime};
 pub use stop::Stop;
 
 use crate::connect::{CONNECTION_WINDOW, MAX_FRAME, STREAM_WINDOW};
