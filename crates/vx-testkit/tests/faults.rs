@@ -121,7 +121,13 @@ fn faults_that_have_not_fired_fail_the_test() {
 #[test]
 fn a_service_that_died_by_itself_was_not_killed_by_the_fault() {
     let env = TestEnv::builder().build();
-    let service = env.service("short", "true").start();
+    let service = echo(&env, "short");
+    // The end of its input is the end of it.
+    drop(
+        std::fs::File::options()
+            .write(true)
+            .open(env.work_dir().join("short")),
+    );
     service.wait(SOON).unwrap().unwrap();
     let fault = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         env.inject(Fault::kill("short"))
