@@ -77,6 +77,15 @@ fn short_messages_are_one_line_each() {
 fn quiet_shows_what_the_compiler_says_and_nothing_else() {
     let env = TestEnv::vx();
     let project = with_warnings(&env);
+    // Cargo has something to say about a lock file that it makes.
+    let part = Project::hello(&env, "careless/part", "");
+    part.write("Cargo.toml", "[package]\nname = \"part\"\n");
+    part.write("src/lib.rs", "");
+    let manifest = env.read("careless/Cargo.toml");
+    project.write(
+        "Cargo.toml",
+        &format!("{manifest}[dependencies]\npart = {{ path = \"part\" }}\n"),
+    );
     let quiet = || {
         let command = env
             .command("vx")
@@ -86,7 +95,7 @@ fn quiet_shows_what_the_compiler_says_and_nothing_else() {
     };
     let first = quiet();
     assert!(first.stderr().contains(RENDERED), "{first}");
-    for noise in ["Compiling", "Finished"] {
+    for noise in ["Locking", "Compiling", "Finished"] {
         assert!(!first.stderr().contains(noise), "{first}");
     }
     assert_eq!(quiet().stderr(), first.stderr());

@@ -81,6 +81,9 @@ impl Cargo<'_> {
             .env("RUSTC_BOOTSTRAP", "1")
             .args(["--unit-graph", "-Zunstable-options"])
             .args(selection_arguments(&self.request.selection));
+        if self.request.quiet {
+            command.arg("--quiet");
+        }
         command
     }
 

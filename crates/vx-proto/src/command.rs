@@ -59,6 +59,8 @@ pub struct BuildRequest {
     pub fresh_json: bool,
     /// Whether the command of each unit is wanted.
     pub verbose: bool,
+    /// Whether cargo is to say nothing but errors.
+    pub quiet: bool,
 }
 
 /// The options that cargo has for the choice of targets.

@@ -46,5 +46,6 @@ pub(super) fn request(
         action_timeout_secs: compile.action_timeout,
         fresh_json: false,
         verbose: context.verbosity == Verbosity::Verbose,
+        quiet: context.verbosity == Verbosity::Quiet,
     })
 }
