@@ -7,12 +7,18 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use daemon_contract::ProcessIdentity;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::pidfd;
+
+/// Whether both are one process; the namespace was compared before.
+fn is_same(one: &ProcessIdentity, other: &ProcessIdentity) -> bool {
+    (one.pid, one.start_ticks, &one.boot_id) == (other.pid, other.start_ticks, &other.boot_id)
+}
 
 /// The identity of this process.
 pub(crate) fn own_identity() -> io::Result<ProcessIdentity> {
@@ -24,7 +30,13 @@ fn identify(pid: u32) -> io::Result<ProcessIdentity> {
         pid,
         start_ticks: start_ticks(pid)?,
         boot_id: boot_id()?,
+        pid_namespace: Some(pid_namespace()?),
     })
+}
+
+/// The namespace in which this process sees numbers.
+fn pid_namespace() -> io::Result<u64> {
+    Ok(fs::metadata("/proc/self/ns/pid")?.ino())
 }
 
 fn boot_id() -> io::Result<String> {
@@ -64,11 +76,21 @@ impl IdentifiedProcess {
     /// Finds the process again; `None` if it is gone, whoever has its number now.
     ///
     /// # Errors
-    /// If the system refuses to tell.
+    /// If the system refuses to tell, or if the number belongs to another pid
+    /// namespace, where this process cannot look.
     pub fn find(identity: &ProcessIdentity) -> io::Result<Option<IdentifiedProcess>> {
         let Some(pid) = i32::try_from(identity.pid).ok().and_then(Pid::from_raw) else {
             return Ok(None);
         };
+        if let Some(theirs) = identity.pid_namespace
+            && identity.boot_id == boot_id()?
+            && theirs != pid_namespace()?
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("process {pid} is one of another pid namespace"),
+            ));
+        }
         let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
             Err(rustix::io::Errno::SRCH) => return Ok(None),
@@ -76,7 +98,7 @@ impl IdentifiedProcess {
         };
         // The handle comes first: whatever it holds keeps its identity from now on.
         match identify(identity.pid) {
-            Ok(now) if now == *identity => {}
+            Ok(now) if is_same(&now, identity) => {}
             Ok(_) => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -159,8 +181,19 @@ mod tests {
         assert!(IdentifiedProcess::find(&earlier).unwrap().is_none());
         let other_boot = ProcessIdentity {
             boot_id: "another".into(),
-            ..own
+            ..own.clone()
         };
         assert!(IdentifiedProcess::find(&other_boot).unwrap().is_none());
+        let elsewhere = ProcessIdentity {
+            pid_namespace: Some(1),
+            ..own.clone()
+        };
+        let error = IdentifiedProcess::find(&elsewhere).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        let untold = ProcessIdentity {
+            pid_namespace: None,
+            ..own
+        };
+        assert!(IdentifiedProcess::find(&untold).unwrap().is_some());
     }
 }
