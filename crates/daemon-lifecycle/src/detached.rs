@@ -5,20 +5,26 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use rustix::process::Pid;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 use crate::Listener;
+use crate::handed::Handed;
 use crate::pidfd;
 use crate::report::{Died, Report, reap};
 use crate::spawn::{ServiceSpec, SpawnError, spawn};
 
-/// A daemon that was just started. Dropping this does nothing to it.
+/// A daemon that was just started. Dropping this does nothing to it, but that it is
+/// reaped when it ends while this process still runs.
 #[derive(Debug)]
 pub struct DetachedChild {
     pid: Pid,
-    pidfd: OwnedFd,
+    /// Shared with the thread that reaps, if there is one.
+    pidfd: Arc<OwnedFd>,
     report: Report,
     died: Option<Died>,
 }
@@ -32,10 +38,19 @@ pub struct DetachedChild {
 /// # Errors
 /// If the program cannot be executed or its log not be opened.
 pub fn spawn_detached(spec: &ServiceSpec, listener: Listener) -> Result<DetachedChild, SpawnError> {
-    let child = spawn(spec, &listener, None)?;
+    spawn_handing(spec, &listener, Handed::default())
+}
+
+/// As [`spawn_detached`], with more than the listener.
+pub(crate) fn spawn_handing(
+    spec: &ServiceSpec,
+    listener: &Listener,
+    handed: Handed<'_>,
+) -> Result<DetachedChild, SpawnError> {
+    let child = spawn(spec, listener, handed)?;
     Ok(DetachedChild {
         pid: child.pid,
-        pidfd: child.pidfd,
+        pidfd: Arc::new(child.pidfd),
         report: child.report,
         died: None,
     })
@@ -64,12 +79,53 @@ impl DetachedChild {
     /// The system's answer.
     pub fn exited_within(&mut self, patience: Duration) -> io::Result<Option<&Died>> {
         if self.died.is_none()
-            && pidfd::wait(&self.pidfd, Some(patience))?
+            && pidfd::wait(&*self.pidfd, Some(patience))?
             && let Some(status) = reap(self.pid)?
         {
             self.died = Some(self.report.died(self.pid, status));
         }
         Ok(self.died.as_ref())
+    }
+
+    /// Asks it to end, and ends it when `grace` is over; returns how it ended.
+    ///
+    /// # Errors
+    /// The system's answer.
+    pub(crate) fn stop(&mut self, grace: Duration) -> io::Result<Option<Died>> {
+        for (signal, patience) in [(Signal::TERM, Some(grace)), (Signal::KILL, None)] {
+            match pidfd_send_signal(&*self.pidfd, signal) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if pidfd::wait(&*self.pidfd, patience)? {
+                break;
+            }
+        }
+        Ok(self.exited()?.cloned())
+    }
+}
+
+impl Drop for DetachedChild {
+    /// A child that nobody reaps stays in the table of processes as long as its
+    /// parent runs; so a thread waits for those that outlive this value. It costs a
+    /// stack of a few pages, and ends with the process if the daemon does not end
+    /// before.
+    fn drop(&mut self) {
+        if self.died.is_some() || self.exited().is_ok_and(|died| died.is_some()) {
+            return;
+        }
+        let (pid, pidfd) = (self.pid, Arc::clone(&self.pidfd));
+        let reaper = thread::Builder::new()
+            .name("daemon-reaper".to_owned())
+            .stack_size(64 << 10)
+            .spawn(move || {
+                if pidfd::wait(&*pidfd, None).is_ok() {
+                    // Somebody who waits for all children may have been faster.
+                    drop(reap(pid));
+                }
+            });
+        // Without a thread it stays a zombie until this process ends.
+        drop(reaper);
     }
 }
 

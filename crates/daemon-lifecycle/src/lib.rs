@@ -24,29 +24,57 @@
 //! [`ServiceSpec`] lists, its directory is `/`, it leads a session of its own, no
 //! signal is blocked or ignored, and it inherits no other descriptor.
 
+mod build_id;
+mod connection;
+mod daemon;
+mod descendants;
 mod detached;
+mod ensure;
+mod handed;
+mod holders;
 mod inherited;
+mod instance;
+mod life;
 mod lifeline;
 mod listener;
 mod lock;
 mod memory;
+mod owned;
 mod pidfd;
+mod probe;
 mod process;
+mod ready;
+mod replace;
 mod report;
 mod socket_path;
 mod spawn;
 mod start;
+mod status;
+mod step;
+mod stop;
 mod tracker;
 
+pub use build_id::Build;
+pub use connection::Connection;
+pub use daemon::{BeginError, Daemon, Leaving};
 pub use detached::{DetachedChild, spawn_detached};
+pub use ensure::{Ensure, EnsureError, Ensured, Origin};
 pub use inherited::InheritError;
+pub use instance::Instance;
+pub use life::LifeRecord;
 pub use lifeline::{LIFELINE_VARIABLE, lifeline, peer_uid};
 pub use listener::{BindError, Listener};
 pub use lock::{LockError, StartLock};
 pub use memory::{give_back, limit_arenas};
-pub use process::IdentifiedProcess;
+pub use owned::{OwnedDaemon, ShutdownError};
+pub use probe::{Probe, ProbeError, RunningDaemon, Stranger, probe};
+pub use process::{Ended, IdentifiedProcess};
+pub use replace::{Decision, Policy, Refusal, decide};
 pub use report::Died;
 pub use socket_path::SocketPathError;
 pub use spawn::{ServiceSpec, SpawnError};
 pub use start::{StartError, Started, start_once};
+pub use status::status;
+pub use step::{Observer, Step};
+pub use stop::{StopError, StopRecord, Stopped, stop};
 pub use tracker::{ChildInfo, SpawnTracker};

@@ -4,21 +4,17 @@
 //! Nothing is ever written to it. It reports end of file when the starter is
 //! gone, however it went, so a service that polls it cannot outlive its owner.
 
-use std::env;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicBool;
 
-use rustix::fs::{FileType, fstat};
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::fs::FileType;
 use rustix::net::sockopt::socket_peercred;
 
-use crate::process::remove_variables;
+use crate::handed;
 
 /// The variable that tells a child the number of its lifeline's descriptor.
 pub const LIFELINE_VARIABLE: &str = "DAEMON_LIFELINE_FD";
-/// The number that children started here get.
-pub(crate) const LIFELINE_FD: RawFd = 4;
 
 /// A second call must not make a second owner of the descriptor.
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -31,23 +27,7 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// [`Listener::inherited`](crate::Listener::inherited), the variable is removed
 /// only while the process has a single thread.
 pub fn lifeline() -> Option<OwnedFd> {
-    let number: RawFd = env::var(LIFELINE_VARIABLE).ok()?.parse().ok()?;
-    // The first three are standard streams, whoever says otherwise.
-    if number < 3 || TAKEN.swap(true, Ordering::SeqCst) {
-        return None;
-    }
-    remove_variables(&[LIFELINE_VARIABLE]);
-    // SAFETY: borrowed only to ask what it is; a closed descriptor makes the
-    // call fail and nothing else.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-    let status = fstat(borrowed).ok()?;
-    if FileType::from_raw_mode(status.st_mode) != FileType::Fifo {
-        return None;
-    }
-    fcntl_setfd(borrowed, FdFlags::CLOEXEC).ok()?;
-    // SAFETY: it is open and a pipe, and the variable says that it was opened
-    // for this process to own; `TAKEN` lets this happen once.
-    Some(unsafe { OwnedFd::from_raw_fd(number) })
+    handed::take(LIFELINE_VARIABLE, &TAKEN, FileType::Fifo)
 }
 
 /// The user id of the process that connected, or that listens, at the other end

@@ -82,6 +82,14 @@ impl Listener {
     /// # Errors
     /// [`BindError::InUse`] if somebody listens there, else the obstacle.
     pub fn bind(endpoint: &Endpoint) -> Result<Listener, BindError> {
+        Listener::bind_observed(endpoint, &|| {})
+    }
+
+    /// As [`Listener::bind`]; `removed` is told when a stale socket was taken away.
+    pub(crate) fn bind_observed(
+        endpoint: &Endpoint,
+        removed: &dyn Fn(),
+    ) -> Result<Listener, BindError> {
         let failed = |source| BindError::Io {
             endpoint: endpoint.clone(),
             source,
@@ -101,7 +109,7 @@ impl Listener {
                     Err(error) => Err(failed(error)),
                 }
             }
-            Endpoint::Unix(path) => match socket_path::bind(path) {
+            Endpoint::Unix(path) => match socket_path::bind(path, removed) {
                 Ok(Some(listener)) => Ok(Listener::Unix(listener)),
                 Ok(None) => Err(BindError::InUse {
                     endpoint: endpoint.clone(),
@@ -162,7 +170,7 @@ impl AsFd for Listener {
 }
 
 /// The loopback address that `host` names, if it names one.
-fn loopback(host: &str) -> Option<IpAddr> {
+pub(crate) fn loopback(host: &str) -> Option<IpAddr> {
     if host.eq_ignore_ascii_case("localhost") {
         return Some(Ipv4Addr::LOCALHOST.into());
     }

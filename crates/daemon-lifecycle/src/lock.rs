@@ -7,7 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
@@ -17,8 +17,13 @@ use daemon_contract::ProcessIdentity;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
+use crate::holders;
+use crate::life::LifeRecord;
 use crate::process;
 use crate::socket_path::{SocketPathError, make_folder};
+
+/// After this time people want to know what is waited for.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// A held start lock; dropping it lets the next one in.
 #[derive(Debug)]
@@ -31,14 +36,25 @@ pub struct StartLock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Somebody else held it until the deadline.
-    #[error("`{path}` is still locked after {} ms{}", waited.as_millis(), describe(holder.as_ref()))]
+    #[error("`{path}` is still locked after {} ms{}", waited.as_millis(), describe(holder.as_deref(), *stopped))]
     Held {
         /// The lock file.
         path: PathBuf,
         /// Who holds it, as far as it told.
-        holder: Option<ProcessIdentity>,
+        holder: Option<Box<ProcessIdentity>>,
+        /// Whether the holder is stopped, by a debugger or with Ctrl-Z, and so
+        /// does not go on by itself.
+        stopped: bool,
         /// How long this process waited.
         waited: Duration,
+    },
+    /// What stands in the place of the lock was made by somebody else.
+    #[error("`{path}` is {what}, and so not the lock of this user; it was left alone")]
+    Strange {
+        /// The lock file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
     },
     /// The folder of the lock is not safe.
     #[error("could not use `{path}` as a lock")]
@@ -60,9 +76,10 @@ pub enum LockError {
     },
 }
 
-fn describe(holder: Option<&ProcessIdentity>) -> String {
+fn describe(holder: Option<&ProcessIdentity>, stopped: bool) -> String {
+    let state = if stopped { ", which is stopped" } else { "" };
     holder.map_or_else(String::new, |holder| {
-        format!(", by the process {}", holder.pid)
+        format!(", by the process {}{state}", holder.pid)
     })
 }
 
@@ -75,40 +92,16 @@ impl StartLock {
     /// # Errors
     /// [`LockError::Held`] names the holder.
     pub fn acquire(path: impl AsRef<Path>, deadline: Instant) -> Result<StartLock, LockError> {
-        let path = path.as_ref();
-        let started = Instant::now();
-        let failed = |source: io::Error| LockError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
-            // Reading is harmless; replacing the file would break the lock.
-            make_folder(folder, 0o022).map_err(|source| LockError::Folder {
-                path: path.to_owned(),
-                source,
-            })?;
-        }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(path)
-            .map_err(failed)?;
-        let file = match try_lock(&file) {
-            Ok(true) => Some(file),
-            Ok(false) => wait_for(file, deadline).map_err(failed)?,
-            Err(error) => return Err(failed(error)),
-        };
-        let Some(file) = file else {
-            return Err(LockError::Held {
-                path: path.to_owned(),
-                holder: read_holder(path),
-                waited: started.elapsed(),
-            });
-        };
+        StartLock::acquire_observed(path.as_ref(), deadline, &|_| {})
+    }
+
+    /// As [`StartLock::acquire`]; `slow` is told once, after a second, who holds it.
+    pub(crate) fn acquire_observed(
+        path: &Path,
+        deadline: Instant,
+        slow: &dyn Fn(Option<ProcessIdentity>),
+    ) -> Result<StartLock, LockError> {
+        let file = lock_file(path, deadline, slow)?;
         let lock = StartLock {
             file,
             path: path.to_owned(),
@@ -132,7 +125,94 @@ impl StartLock {
     }
 }
 
-fn try_lock(file: &File) -> io::Result<bool> {
+/// Opens the lock file `path`, which is made if it is not there, in a folder that
+/// nobody else may change.
+pub(crate) fn open_lock(path: &Path) -> Result<File, LockError> {
+    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+        // Reading is harmless; replacing the file would break the lock.
+        make_folder(folder, 0o022).map_err(|source| LockError::Folder {
+            path: path.to_owned(),
+            source,
+        })?;
+    }
+    let failed = |source: io::Error| LockError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        // A pipe in its place must not block us.
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
+        .open(path)
+        .map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    let own = rustix::process::geteuid().as_raw();
+    if !metadata.is_file() || metadata.uid() != own {
+        return Err(LockError::Strange {
+            path: path.to_owned(),
+            what: if metadata.is_file() {
+                "a file of another user"
+            } else {
+                "not a regular file"
+            },
+        });
+    }
+    Ok(file)
+}
+
+/// The open and locked file `path`.
+pub(crate) fn lock_file(
+    path: &Path,
+    deadline: Instant,
+    slow: &dyn Fn(Option<ProcessIdentity>),
+) -> Result<File, LockError> {
+    let started = Instant::now();
+    let failed = |source: io::Error| LockError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let file = open_lock(path)?;
+    let file = match try_lock(&file) {
+        Ok(true) => Some(file),
+        Ok(false) => wait_for(file, deadline, &|| slow(read_holder(path))).map_err(failed)?,
+        Err(error) => return Err(failed(error)),
+    };
+    file.ok_or_else(|| held(path, started.elapsed()))
+}
+
+/// The lock of `path` was not to be had: says by whom.
+pub(crate) fn held(path: &Path, waited: Duration) -> LockError {
+    let holder = holder_of(path);
+    LockError::Held {
+        path: path.to_owned(),
+        stopped: holder.as_ref().is_some_and(process::is_stopped),
+        holder: holder.map(Box::new),
+        waited,
+    }
+}
+
+/// Who holds the lock as the kernel knows it, else as the file tells.
+pub(crate) fn holder_of(path: &Path) -> Option<ProcessIdentity> {
+    let told = read_holder(path);
+    let mut known = holders::of_lock(path).unwrap_or_default();
+    if let Some(told) = &told
+        && known.contains(told)
+    {
+        return Some(told.clone());
+    }
+    // A program that the holder starts has a copy until it is executed.
+    if known.is_empty() {
+        told
+    } else {
+        Some(known.swap_remove(0))
+    }
+}
+
+pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(false),
@@ -145,7 +225,7 @@ fn try_lock(file: &File) -> io::Result<bool> {
 ///
 /// At the deadline the thread stays behind. When it gets the lock after all, it
 /// finds nobody to give it to and closes the file.
-fn wait_for(file: File, deadline: Instant) -> io::Result<Option<File>> {
+fn wait_for(file: File, deadline: Instant, slow: &dyn Fn()) -> io::Result<Option<File>> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
         return Ok(None);
@@ -158,13 +238,24 @@ fn wait_for(file: File, deadline: Instant) -> io::Result<Option<File>> {
             // Sending to nobody drops the file, and with it the lock.
             drop(give.send(result.map(|()| file).map_err(io::Error::from)));
         })?;
+    if let Ok(result) = take.recv_timeout(left.min(SLOW)) {
+        return result.map(Some);
+    }
+    let left = deadline.saturating_duration_since(Instant::now());
+    if !left.is_zero() {
+        slow();
+    }
     match take.recv_timeout(left) {
         Ok(result) => result.map(Some),
         Err(_) => Ok(None),
     }
 }
 
+/// What the file tells: the holder itself, or a record that names it.
 fn read_holder(path: &Path) -> Option<ProcessIdentity> {
+    if let Some(record) = LifeRecord::read(path) {
+        return Some(record.process);
+    }
     let mut text = String::new();
     File::open(path)
         .ok()?

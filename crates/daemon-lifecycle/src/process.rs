@@ -50,6 +50,16 @@ fn start_ticks(pid: u32) -> io::Result<u64> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected format of stat"))
 }
 
+/// Whether the process is stopped (state `T` or `t` of proc(5)).
+pub(crate) fn is_stopped(identity: &ProcessIdentity) -> bool {
+    fs::read_to_string(format!("/proc/{}/stat", identity.pid)).is_ok_and(|stat| {
+        parse_start_ticks(&stat) == Some(identity.start_ticks)
+            && stat
+                .rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+    })
+}
+
 /// Field 22; counted from the last parenthesis, since the second field is the
 /// name of the program and may contain blanks and parentheses itself.
 fn parse_start_ticks(stat: &str) -> Option<u64> {
@@ -118,23 +128,39 @@ impl IdentifiedProcess {
         &self.identity
     }
 
-    /// Asks it to end, and ends it when `grace` is over; returns when it is gone.
+    /// Asks it to end (SIGTERM), and ends it (SIGKILL) when `grace` is over; returns
+    /// when it is gone, and how that came.
     ///
     /// # Errors
     /// If this user may not signal it.
-    pub fn stop(&self, grace: Duration) -> io::Result<()> {
-        for (signal, patience) in [(Signal::TERM, Some(grace)), (Signal::KILL, None)] {
+    pub fn stop(&self, grace: Duration) -> io::Result<Ended> {
+        for (signal, patience, how) in [
+            (Signal::TERM, Some(grace), Ended::Asked),
+            (Signal::KILL, None, Ended::Killed),
+        ] {
             match pidfd_send_signal(&self.pidfd, signal) {
                 Ok(()) => {}
-                Err(rustix::io::Errno::SRCH) => return Ok(()),
+                Err(rustix::io::Errno::SRCH) => return Ok(how),
                 Err(error) => return Err(error.into()),
             }
             if pidfd::wait(&self.pidfd, patience)? {
-                break;
+                return Ok(how);
             }
         }
-        Ok(())
+        Ok(Ended::Killed)
     }
+}
+
+/// How a process came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ended {
+    /// It ended when its own interface for that was called.
+    Itself,
+    /// It ended when it was asked to with SIGTERM.
+    Asked,
+    /// It did not within the time that it had, and was killed.
+    Killed,
 }
 
 impl AsFd for IdentifiedProcess {

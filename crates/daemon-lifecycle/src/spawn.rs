@@ -9,7 +9,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -19,8 +19,9 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 
 use crate::Listener;
+use crate::handed::{Handed, LIFE_LOCK_VARIABLE, READY_VARIABLE};
 use crate::inherited::{LISTEN_FDS, LISTENER_FD};
-use crate::lifeline::{LIFELINE_FD, LIFELINE_VARIABLE};
+use crate::lifeline::LIFELINE_VARIABLE;
 use crate::report::Report;
 
 /// A service to start.
@@ -87,11 +88,11 @@ pub(crate) struct Spawned {
     pub(crate) report: Report,
 }
 
-/// Starts `spec` with `listener` as descriptor 3 and `lifeline`, if any, as 4.
+/// Starts `spec` with `listener` as descriptor 3 and what else is `handed` from 4 on.
 pub(crate) fn spawn(
     spec: &ServiceSpec,
     listener: &Listener,
-    lifeline: Option<&OwnedFd>,
+    handed: Handed<'_>,
 ) -> Result<Spawned, SpawnError> {
     let prepare = |source: io::Error| SpawnError::Prepare {
         program: spec.program.clone(),
@@ -122,13 +123,14 @@ pub(crate) fn spawn(
         Ok(())
     };
     pass(listener, &[LISTENER_FD]).map_err(prepare)?;
-    if let Some(lifeline) = lifeline {
-        pass(lifeline, &[LIFELINE_FD]).map_err(prepare)?;
+    let handed = handed.numbered();
+    for (_, fd, number) in &handed {
+        pass(fd, &[*number]).map_err(prepare)?;
     }
     pass(&log, &[1, 2]).map_err(prepare)?;
     let null = File::open("/dev/null").map_err(prepare)?;
     pass(&null, &[0]).map_err(prepare)?;
-    let first_unused = if lifeline.is_some() { 5 } else { 4 };
+    let first_unused = handed.last().map_or(LISTENER_FD, |(_, _, last)| *last) + 1;
     actions.close_from(first_unused).map_err(prepare)?;
     actions.change_directory(c"/").map_err(prepare)?;
 
@@ -137,7 +139,7 @@ pub(crate) fn spawn(
     for arg in &spec.args {
         args.push(c_string(arg)?);
     }
-    let env = environment(spec, lifeline.is_some())?;
+    let env = environment(spec, &handed)?;
     let attributes = Attributes::new().map_err(prepare)?;
     let pid = posix_spawn(&program_name, &actions, &attributes, &args, &env).map_err(|source| {
         SpawnError::Exec {
@@ -189,14 +191,19 @@ fn c_string(text: &OsStr) -> Result<CString, SpawnError> {
 }
 
 /// The variables of `spec`, with ours instead of whatever it says about them.
-fn environment(spec: &ServiceSpec, lifeline: bool) -> Result<Vec<CString>, SpawnError> {
+fn environment(
+    spec: &ServiceSpec,
+    handed: &[(&'static str, BorrowedFd<'_>, RawFd)],
+) -> Result<Vec<CString>, SpawnError> {
     let own = [
         LISTEN_FDS,
         "LISTEN_PID",
         "LISTEN_FDNAMES",
         LIFELINE_VARIABLE,
+        LIFE_LOCK_VARIABLE,
+        READY_VARIABLE,
     ];
-    let mut env = Vec::with_capacity(spec.env.len() + 2);
+    let mut env = Vec::with_capacity(spec.env.len() + 1 + handed.len());
     for (name, value) in &spec.env {
         if own.iter().any(|own| name == own) {
             continue;
@@ -207,8 +214,8 @@ fn environment(spec: &ServiceSpec, lifeline: bool) -> Result<Vec<CString>, Spawn
         env.push(c_string(&text)?);
     }
     env.push(c_string(OsStr::new(&format!("{LISTEN_FDS}=1")))?);
-    if lifeline {
-        let text = format!("{LIFELINE_VARIABLE}={LIFELINE_FD}");
+    for (variable, _, number) in handed {
+        let text = format!("{variable}={number}");
         env.push(c_string(OsStr::new(&text))?);
     }
     Ok(env)

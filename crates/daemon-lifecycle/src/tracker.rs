@@ -5,7 +5,8 @@
 //! process group was signalled: until then the group's number is not free either.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process_group, pidfd_send_signal};
 
 use crate::Listener;
+use crate::descendants;
+use crate::handed::Handed;
 use crate::pidfd;
 use crate::report::{Died, Report, reap};
 use crate::spawn::{ServiceSpec, SpawnError, spawn};
@@ -66,6 +69,16 @@ impl SpawnTracker {
     /// # Errors
     /// If the program cannot be executed, its log not be opened, or no pipe made.
     pub fn spawn(&self, spec: &ServiceSpec, listener: Listener) -> Result<ChildInfo, SpawnError> {
+        self.spawn_handing(spec, &listener, Handed::default())
+    }
+
+    /// As [`SpawnTracker::spawn`], with more than listener and lifeline.
+    pub(crate) fn spawn_handing(
+        &self,
+        spec: &ServiceSpec,
+        listener: &Listener,
+        handed: Handed<'_>,
+    ) -> Result<ChildInfo, SpawnError> {
         let (read, write) = if spec.lifeline {
             let (read, write) =
                 pipe_with(PipeFlags::CLOEXEC).map_err(|source| SpawnError::Prepare {
@@ -76,7 +89,14 @@ impl SpawnTracker {
         } else {
             (None, None)
         };
-        let child = spawn(spec, &listener, read.as_ref())?;
+        let child = spawn(
+            spec,
+            listener,
+            Handed {
+                lifeline: read.as_ref().map(AsFd::as_fd),
+                ..handed
+            },
+        )?;
         let child = Child {
             pid: child.pid,
             pidfd: child.pidfd,
@@ -120,13 +140,37 @@ impl SpawnTracker {
         Ok(ended)
     }
 
+    /// Ends one child at once, and says what it said last; `None` if it is not one
+    /// of these.
+    pub(crate) fn kill(&self, info: ChildInfo) -> Option<Died> {
+        let child = {
+            let mut children = self.children();
+            let at = children.iter().position(|child| child.info() == info)?;
+            children.swap_remove(at)
+        };
+        let (pid, report) = (child.pid, child.report.clone());
+        end(vec![child], Duration::ZERO)
+            .pop()
+            .map(|status| report.died(pid, status))
+    }
+
+    /// Whether a child ended within `patience`; also if it is not one of these.
+    pub(crate) fn has_ended(&self, info: ChildInfo, patience: Duration) -> bool {
+        self.children()
+            .iter()
+            .find(|child| child.info() == info)
+            .is_none_or(|child| child.has_ended(patience))
+    }
+
     /// Asks all to end, and ends those that have not when `grace` is over,
-    /// together with what is left in their process groups. Returns when all are
-    /// gone and reaped.
+    /// together with their descendants. Returns when all are gone and reaped.
+    ///
+    /// Descendants that made a session of their own are found by their parents;
+    /// those that did so and whose parent had ended before this call are not.
     pub fn kill_all(&self, grace: Duration) {
         // Taken out, so that nobody waits for the lock meanwhile.
         let children = std::mem::take(&mut *self.children());
-        end(children, grace);
+        let _statuses = end(children, grace);
     }
 
     fn children(&self) -> MutexGuard<'_, Vec<Child>> {
@@ -141,23 +185,32 @@ impl Drop for SpawnTracker {
     }
 }
 
-fn end(mut children: Vec<Child>, grace: Duration) {
+/// Returns how each ended, in order; one that is not reaped is left out.
+fn end(mut children: Vec<Child>, grace: Duration) -> Vec<ExitStatus> {
+    let mut below = Vec::new();
     for child in &mut children {
+        // Looked up while the parents live: afterwards those that left the session
+        // are nobody's.
+        below.push(descendants::of(child.info().pid).unwrap_or_default());
         // A child that ended already refuses; that is fine.
         let _ended = pidfd_send_signal(&child.pidfd, Signal::TERM);
         drop(child.lifeline.take());
     }
     let deadline = Instant::now().checked_add(grace);
-    for child in children {
+    let mut statuses = Vec::new();
+    for (child, mut known) in children.into_iter().zip(below) {
         let left = deadline.map_or(Duration::MAX, |d| {
             d.saturating_duration_since(Instant::now())
         });
         if !child.has_ended(left) {
+            known.extend(descendants::of(child.info().pid).unwrap_or_default());
             let _ended = pidfd_send_signal(&child.pidfd, Signal::KILL);
             let _ended = pidfd::wait(&child.pidfd, None);
         }
-        // The leader is unreaped, so the number still means its group.
+        // The leader is unreaped, so the number still means its group and session.
         let _ended = kill_process_group(child.pid, Signal::KILL);
-        let _ended = reap(child.pid);
+        descendants::kill(child.info().pid, known);
+        statuses.extend(reap(child.pid).ok().flatten());
     }
+    statuses
 }
