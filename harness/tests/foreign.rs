@@ -96,7 +96,14 @@ fn a_silent_listener_is_told_from_each_service() {
 struct Nothing;
 
 impl CommandHandler for Nothing {
-    async fn handle(&self, _: IncomingCommand, _: OutputSink, _: CancellationToken) -> EndStatus {
+    type Payload = ();
+
+    async fn handle(
+        &self,
+        _: IncomingCommand<()>,
+        _: OutputSink,
+        _: CancellationToken,
+    ) -> EndStatus {
         EndStatus::Exit(0)
     }
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use daemon_contract::Endpoint;
 use daemon_rpc::{
-    Client, ClientConfig, CommandHandler, EndStatus, Frame, IncomingCommand, Outcome, OutputSink,
-    ServerConfig, serve,
+    Client, ClientConfig, Command, CommandHandler, EndStatus, IncomingCommand, Outcome,
+    OutputChunk, OutputSink, ServerConfig, serve,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -19,14 +19,16 @@ use tokio_util::sync::CancellationToken;
 struct Chunks;
 
 impl CommandHandler for Chunks {
+    type Payload = u32;
+
     async fn handle(
         &self,
-        command: IncomingCommand,
+        command: IncomingCommand<u32>,
         out: OutputSink,
         _cancel: CancellationToken,
     ) -> EndStatus {
         let chunk = Bytes::from(vec![b'x'; daemon_rpc::DATA_CHUNK]);
-        for _ in 0..command.payload.len() {
+        for _ in 0..command.payload {
             if out.stdout(chunk.clone()).await.is_err() {
                 return EndStatus::Cancelled;
             }
@@ -60,39 +62,42 @@ fn benches(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let endpoint = start(&folder);
     let config = ClientConfig::new("bench", 1);
+    let nothing = Command::new("chunks").with_payload(&0_u32).unwrap();
     let success = Outcome::Finished(EndStatus::Exit(0));
 
     let mut group = criterion.benchmark_group("command");
     group.bench_function("one write", |bencher| {
         bencher.iter(|| {
-            let command = Client::start(&endpoint, config.clone(), b"").unwrap();
+            let command = Client::start(&endpoint, config.clone(), &nothing).unwrap();
             assert_eq!(command.finish(|_| {}), success);
         });
     });
     group.bench_function("handshake first", |bencher| {
         bencher.iter(|| {
             let client = Client::connect(&endpoint, config.clone()).unwrap();
-            assert_eq!(client.run(b"", |_| {}), success);
+            assert_eq!(client.run(&nothing, |_| {}), success);
         });
     });
     group.finish();
 
-    let chunks = 1024;
-    let command = vec![b'c'; chunks];
+    let chunks = 1024_u32;
+    let command = Command::new("chunks").with_payload(&chunks).unwrap();
     let mut group = criterion.benchmark_group("stream");
     group.sample_size(20);
-    group.throughput(Throughput::Bytes((chunks * daemon_rpc::DATA_CHUNK) as u64));
+    group.throughput(Throughput::Bytes(
+        (chunks as usize * daemon_rpc::DATA_CHUNK) as u64,
+    ));
     group.bench_function("64 MiB in chunks of 64 KiB", |bencher| {
         bencher.iter(|| {
             let client = Client::connect(&endpoint, config.clone()).unwrap();
             let mut received = 0;
             let outcome = client.run(&command, |frame| {
-                if let Frame::Stdout(bytes) = frame {
+                if let OutputChunk::Stdout(bytes) = frame {
                     received += bytes.len();
                 }
             });
             assert_eq!(outcome, success);
-            assert_eq!(received, chunks * daemon_rpc::DATA_CHUNK);
+            assert_eq!(received, chunks as usize * daemon_rpc::DATA_CHUNK);
         });
     });
     group.finish();

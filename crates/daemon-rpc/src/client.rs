@@ -5,14 +5,19 @@
 //! command: connections are cheap, and a stream that ended has nothing left to
 //! confuse the next one.
 
+mod ask;
 mod cancel;
 mod connect;
+mod daemon;
 mod error;
 mod read;
 mod run;
+mod stdin;
 mod stream;
 
-pub use cancel::Canceller;
-pub use connect::{Client, ClientConfig, Command};
-pub use error::{ConnectError, Foreign};
-pub use run::{Frame, Interruption, Outcome, Refused};
+pub use cancel::{Canceller, Window};
+pub use connect::{Client, ClientConfig, Pending};
+pub use daemon::{Daemon, DaemonError, OnOtherBuild, Start, Stopped};
+pub use error::{CommandError, ConnectError, Foreign};
+pub use run::{Interruption, Outcome, OutputChunk, Refused, Streams};
+pub(crate) use stream::Stream;

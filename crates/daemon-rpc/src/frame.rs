@@ -23,6 +23,10 @@ pub(crate) enum Kind {
     Hello = 0x01,
     Command = 0x02,
     Cancel = 0x03,
+    Stdin = 0x04,
+    StdinEnd = 0x05,
+    Resize = 0x06,
+    Ask = 0x07,
     HelloAck = 0x11,
     Refused = 0x12,
     Accepted = 0x13,
@@ -31,20 +35,37 @@ pub(crate) enum Kind {
     Event = 0x16,
     EventPart = 0x17,
     End = 0x18,
+    StdinCredit = 0x19,
+    Status = 0x1a,
 }
+
+/// All of them.
+const KINDS: [Kind; 17] = {
+    use Kind::*;
+    [
+        Hello,
+        Command,
+        Cancel,
+        Stdin,
+        StdinEnd,
+        Resize,
+        Ask,
+        HelloAck,
+        Refused,
+        Accepted,
+        Stdout,
+        Stderr,
+        Event,
+        EventPart,
+        End,
+        StdinCredit,
+        Status,
+    ]
+};
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
-        use Kind::{
-            Accepted, Cancel, Command, End, Event, EventPart, Hello, HelloAck, Refused, Stderr,
-            Stdout,
-        };
-        [
-            Hello, Command, Cancel, HelloAck, Refused, Accepted, Stdout, Stderr, Event, EventPart,
-            End,
-        ]
-        .into_iter()
-        .find(|kind| *kind as u8 == byte)
+        KINDS.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 

@@ -7,8 +7,10 @@
 use daemon_contract::ServiceVersion;
 use serde::{Deserialize, Serialize};
 
+use crate::build::BuildInfo;
+
 /// The version of frames and messages that this crate speaks.
-pub const WIRE_VERSION: u16 = 1;
+pub const WIRE_VERSION: u16 = 2;
 
 /// The first bytes of a Hello's payload.
 pub(crate) const MAGIC: [u8; 8] = *b"dmnrpc\r\n";
@@ -24,21 +26,28 @@ pub(crate) struct Hello {
     pub(crate) protocol: u32,
     /// The largest frame that the client takes, in bytes of type and payload.
     pub(crate) max_frame: u32,
-    /// Version or build id of the client's program; information only.
+    /// The build of the client's program; information only.
     pub(crate) build: String,
     pub(crate) token: Option<[u8; 32]>,
+    /// When that was built, in seconds since 1970; information only. Version 1
+    /// ends before it.
+    #[serde(skip)]
+    pub(crate) build_time: Option<u64>,
 }
 
 impl Hello {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         out.extend(encode(self));
+        out.extend(encode(&self.build_time));
         out
     }
 
     /// `None` if this is no Hello.
     pub(crate) fn decode(payload: &[u8]) -> Option<Hello> {
-        decode(payload.strip_prefix(&MAGIC)?)
+        let (mut hello, rest) = take::<Hello>(payload.strip_prefix(&MAGIC)?)?;
+        hello.build_time = decode(rest).flatten();
+        Some(hello)
     }
 }
 
@@ -51,6 +60,8 @@ pub(crate) struct HelloAck {
     pub(crate) max_frame: u32,
     /// The largest command that it takes, in bytes.
     pub(crate) max_command: u32,
+    /// The build of the server's program.
+    pub(crate) build: BuildInfo,
 }
 
 /// The server will not run the command; nothing has happened.
@@ -61,6 +72,9 @@ pub(crate) enum Refusal {
         wire_min: u16,
         wire_max: u16,
         version: ServiceVersion,
+        /// Unknown in version 1, which ends before it.
+        #[serde(skip)]
+        build: BuildInfo,
     },
     /// It is about to end.
     Draining,
@@ -70,6 +84,121 @@ pub(crate) enum Refusal {
     Denied,
     /// The command is longer than `max_command`.
     CommandTooLong { limit: u32 },
+    /// The command is none that its handler could read.
+    Unreadable,
+}
+
+impl Refusal {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = encode(self);
+        if let Refusal::Version { build, .. } = self {
+            out.extend(encode(build));
+        }
+        out
+    }
+
+    pub(crate) fn decode(payload: &[u8]) -> Option<Refusal> {
+        let (mut refusal, rest) = take::<Refusal>(payload)?;
+        if let Refusal::Version { build, .. } = &mut refusal {
+            *build = decode(rest).unwrap_or_default();
+        }
+        Some(refusal)
+    }
+}
+
+/// What may be asked of a server without a command, in every version the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// Who are you, and what do you do?
+    Status = 0,
+    /// End: running commands get the time that the server gives them.
+    Stop = 1,
+    /// End as soon as the running commands have ended, however long they take.
+    Retire = 2,
+    /// As Status, and the connection stays open until the server has ended.
+    Wait = 3,
+}
+
+impl Ask {
+    pub(crate) fn encode(self, token: Option<[u8; 32]>) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        out.push(self as u8);
+        out.extend(encode(&token));
+        out
+    }
+
+    /// `None` if this is no question. One of a later version is answered with the
+    /// status, so that whoever asks sees whom it asked.
+    pub(crate) fn decode(payload: &[u8]) -> Option<(Ask, Option<[u8; 32]>)> {
+        let (what, rest) = payload.strip_prefix(&MAGIC)?.split_first()?;
+        let ask = [Ask::Stop, Ask::Retire, Ask::Wait]
+            .into_iter()
+            .find(|ask| *ask as u8 == *what)
+            .unwrap_or(Ask::Status);
+        Some((ask, decode(rest)?))
+    }
+}
+
+/// What a server says about itself to whoever may ask, whatever the versions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The oldest wire version that it speaks.
+    pub wire_min: u16,
+    /// The newest wire version that it speaks.
+    pub wire_max: u16,
+    /// Who it is; the process id is for people to read.
+    pub version: ServiceVersion,
+    /// Its build.
+    pub build: BuildInfo,
+    /// Whether it lets nobody in any more since it is about to end.
+    pub is_draining: bool,
+    /// Open connections, with the one that asks.
+    pub connections: u32,
+    /// Seconds since it began to serve.
+    pub uptime_secs: u64,
+    /// How many commands run, those that are stuck included.
+    pub running: u32,
+    /// The oldest of these, at most 16.
+    pub commands: Vec<CommandStatus>,
+}
+
+/// A command that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandStatus {
+    /// Its number in this server.
+    pub id: u64,
+    /// Its name, at most 64 bytes of it.
+    pub name: String,
+    /// For how long it has run, in seconds.
+    pub secs: u64,
+    /// The process of its client, if the socket tells.
+    pub client_pid: Option<u32>,
+    /// Whether it was told to end, had its time, and still runs.
+    pub is_stuck: bool,
+}
+
+/// How the input of a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StdinEnd {
+    /// All of it was sent.
+    Complete = 0,
+    /// The client could not read the rest.
+    Broken = 1,
+}
+
+impl StdinEnd {
+    pub(crate) fn from_payload(payload: &[u8]) -> Option<StdinEnd> {
+        match payload {
+            [0] => Some(StdinEnd::Complete),
+            [1] => Some(StdinEnd::Broken),
+            _ => None,
+        }
+    }
+}
+
+/// Further bytes of input that a client may send: four bytes, big endian.
+pub(crate) fn credit_from_payload(payload: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(payload.try_into().ok()?))
 }
 
 /// How a command ended.
@@ -86,6 +215,15 @@ pub enum EndStatus {
         /// Why, for people.
         message: String,
     },
+}
+
+impl EndStatus {
+    /// The server could not carry the command out, for this reason.
+    pub fn failed(reason: impl std::fmt::Display) -> EndStatus {
+        EndStatus::Failed {
+            message: reason.to_string(),
+        }
+    }
 }
 
 /// How much a client wants its command to end.
@@ -139,6 +277,11 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Option<T> {
     postcard::from_bytes(payload).ok()
 }
 
+/// Decodes a message, and what stands behind it.
+pub(crate) fn take<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Option<(T, &'a [u8])> {
+    postcard::take_from_bytes(payload).ok()
+}
+
 /// A name that surely fits.
 pub(crate) fn clip(text: &str) -> String {
     clip_to(text, MAX_NAME)
@@ -167,6 +310,13 @@ mod tests {
         }
     }
 
+    fn build() -> BuildInfo {
+        BuildInfo {
+            id: "b2".into(),
+            time: Some(5),
+        }
+    }
+
     #[test]
     fn hello_golden() {
         let hello = Hello {
@@ -176,10 +326,15 @@ mod tests {
             max_frame: 1 << 20,
             build: "b1".into(),
             token: Some([9; 32]),
+            build_time: Some(300),
         };
         let mut bytes = b"dmnrpc\r\n".to_vec();
         bytes.extend([1, 1, 7, 0x80, 0x80, 0x40, 2, b'b', b'1', 1]);
         bytes.extend([9; 32]);
+        // Version 1 ends here.
+        let first = Hello::decode(&bytes).unwrap();
+        assert!(first.build_time.is_none() && first.token == hello.token);
+        bytes.extend([1, 0xac, 2]);
         assert_eq!(hello.encode(), bytes);
         assert!(Hello::decode(&bytes).unwrap() == hello);
         bytes.extend(b"a field of a later version");
@@ -195,12 +350,14 @@ mod tests {
             version: version(),
             max_frame: 128,
             max_command: 1,
+            build: build(),
         };
         let bytes = [
             &[1][..],
             &[3, b's', b'v', b'c', 3, b'0', b'.', b'1', 7, 0xac, 2],
             &[1, 1, b'k', 1, b'v'],
             &[0x80, 1, 1],
+            &[2, b'b', b'2', 1, 5],
         ]
         .concat();
         assert_eq!(encode(&ack), bytes);
@@ -209,16 +366,101 @@ mod tests {
 
     #[test]
     fn refused_golden() {
-        assert_eq!(encode(&Refusal::Draining), [1]);
-        assert_eq!(encode(&Refusal::Busy), [2]);
-        assert_eq!(encode(&Refusal::Denied), [3]);
-        assert_eq!(encode(&Refusal::CommandTooLong { limit: 5 }), [4, 5]);
+        for (refusal, bytes) in [
+            (Refusal::Draining, &[1][..]),
+            (Refusal::Busy, &[2]),
+            (Refusal::Denied, &[3]),
+            (Refusal::CommandTooLong { limit: 5 }, &[4, 5]),
+            (Refusal::Unreadable, &[5]),
+        ] {
+            assert_eq!(refusal.encode(), bytes);
+            assert_eq!(Refusal::decode(bytes), Some(refusal));
+        }
         let refusal = Refusal::Version {
             wire_min: 1,
             wire_max: 2,
             version: version(),
+            build: build(),
         };
-        assert_eq!(encode(&refusal)[..4], [0, 1, 2, 3]);
+        let bytes = refusal.encode();
+        assert_eq!(bytes[..4], [0, 1, 2, 3]);
+        assert_eq!(bytes[bytes.len() - 5..], [2, b'b', b'2', 1, 5]);
+        assert_eq!(Refusal::decode(&bytes), Some(refusal));
+        // Version 1 ends before the build.
+        let first = Refusal::decode(&bytes[..bytes.len() - 5]).unwrap();
+        assert!(matches!(first, Refusal::Version { build, .. } if build.id.is_empty()));
+    }
+
+    #[test]
+    fn ask_golden() {
+        for (ask, number) in [
+            (Ask::Status, 0),
+            (Ask::Stop, 1),
+            (Ask::Retire, 2),
+            (Ask::Wait, 3),
+        ] {
+            let mut bytes = b"dmnrpc\r\n".to_vec();
+            bytes.extend([number, 0]);
+            assert_eq!(ask.encode(None), bytes);
+            assert_eq!(Ask::decode(&bytes), Some((ask, None)));
+            bytes.pop();
+            assert_eq!(Ask::decode(&bytes), None);
+            bytes.push(1);
+            bytes.extend([9; 32]);
+            assert_eq!(ask.encode(Some([9; 32])), bytes);
+            bytes.extend(b"a field of a later version");
+            assert_eq!(Ask::decode(&bytes), Some((ask, Some([9; 32]))));
+            bytes[8] = 99;
+            assert_eq!(Ask::decode(&bytes).unwrap().0, Ask::Status);
+            bytes[0] = b'D';
+            assert_eq!(Ask::decode(&bytes), None);
+        }
+    }
+
+    #[test]
+    fn status_golden() {
+        let status = Status {
+            wire_min: 2,
+            wire_max: 2,
+            version: version(),
+            build: build(),
+            is_draining: true,
+            connections: 3,
+            uptime_secs: 300,
+            running: 1,
+            commands: vec![CommandStatus {
+                id: 4,
+                name: "wc".into(),
+                secs: 6,
+                client_pid: Some(7),
+                is_stuck: true,
+            }],
+        };
+        let bytes = [
+            &[2, 2][..],
+            &[3, b's', b'v', b'c', 3, b'0', b'.', b'1', 7, 0xac, 2],
+            &[1, 1, b'k', 1, b'v'],
+            &[2, b'b', b'2', 1, 5],
+            &[1, 3, 0xac, 2, 1],
+            &[1, 4, 2, b'w', b'c', 6, 1, 7, 1],
+        ]
+        .concat();
+        assert_eq!(encode(&status), bytes);
+        assert_eq!(decode::<Status>(&bytes).unwrap(), status);
+    }
+
+    #[test]
+    fn stdin_golden() {
+        assert_eq!(StdinEnd::from_payload(&[0]), Some(StdinEnd::Complete));
+        assert_eq!(StdinEnd::from_payload(&[1]), Some(StdinEnd::Broken));
+        assert_eq!(StdinEnd::from_payload(&[2]), None);
+        assert_eq!(credit_from_payload(&[0, 1, 0, 0]), Some(65536));
+        assert_eq!(credit_from_payload(&[0, 1, 0]), None);
+        let size = crate::command::WindowSize {
+            columns: 200,
+            rows: 50,
+        };
+        assert_eq!(encode(&size), [0xc8, 1, 50]);
     }
 
     #[test]

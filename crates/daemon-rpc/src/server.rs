@@ -7,72 +7,163 @@
 
 mod accept;
 mod admit;
+mod ask;
 mod config;
 mod connection;
 mod deliver;
+mod end;
 mod output;
+mod registry;
 mod socket;
+mod stdin;
+mod threads;
 
+use std::ffi::OsString;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
-use bytes::Bytes;
-use tokio::sync::Semaphore;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::message::EndStatus;
+use crate::command::{Terminal, WindowSize};
+use crate::message::{CommandStatus, EndStatus};
+use registry::Registry;
+use threads::Threads;
 
 pub use accept::Listener;
 pub use config::{ServeError, ServerConfig};
 pub use output::{OutputError, OutputSink};
+pub use stdin::{StdinError, StdinSource};
 
 /// A command of a client that was let in.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[non_exhaustive]
-pub struct IncomingCommand {
-    /// What the client sent.
-    pub payload: Bytes,
-    /// What the client said about its own version.
+pub struct IncomingCommand<P> {
+    /// The number of the command in this server.
+    pub id: u64,
+    /// The name of the command.
+    pub name: String,
+    /// What the client sent with it.
+    pub payload: P,
+    /// The client's directory, if it told.
+    pub cwd: Option<PathBuf>,
+    /// The variables of the client's environment that it chose to send.
+    pub env: Vec<(OsString, OsString)>,
+    /// The client's terminal.
+    pub terminal: Terminal,
+    /// The size of the client's window, now and whenever it changes.
+    pub window: watch::Receiver<Option<WindowSize>>,
+    /// The command's standard input.
+    pub stdin: StdinSource,
+    /// What the client said about its own build.
     pub client_build: String,
     /// The client's process, if the socket tells (Unix sockets do).
     pub client_pid: Option<u32>,
 }
 
+impl<P> IncomingCommand<P> {
+    /// The path as the client means it: relative paths begin in its directory.
+    pub fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
+        match &self.cwd {
+            Some(cwd) => cwd.join(path),
+            None => path.as_ref().to_owned(),
+        }
+    }
+}
+
 /// Carries out commands.
 pub trait CommandHandler: Send + Sync + 'static {
+    /// What a client sends besides the name of the command. A command whose
+    /// payload cannot be read as this is refused.
+    type Payload: DeserializeOwned + Send + 'static;
+
     /// Carries out one command.
     ///
+    /// Each command has a thread of its own: it may compute or block without
+    /// holding up others, and its future need not be `Send`.
+    ///
     /// What is sent to `out` reaches the client in order. `cancel` fires when the
-    /// client asks for it, when it is gone, and when the service ends. A client
-    /// that is gone is waited for only as long as [`ServerConfig::grace`], then
-    /// the future is dropped. So it is when the client wants a hard end.
+    /// client asks for it, when it is gone, and when the service ends. When
+    /// [`ServerConfig::grace`] is over, or the client wants a hard end, the future
+    /// is dropped. A handler that blocks notices neither; look at
+    /// [`CancellationToken::is_cancelled`] in long computations.
     fn handle(
         &self,
-        command: IncomingCommand,
+        command: IncomingCommand<Self::Payload>,
         out: OutputSink,
         cancel: CancellationToken,
-    ) -> impl Future<Output = EndStatus> + Send;
+    ) -> impl Future<Output = EndStatus>;
+
+    /// Told about a command that was dropped and nevertheless runs on, since it
+    /// blocks its thread. It keeps that thread and counts for nothing else.
+    fn stuck(&self, command: &CommandStatus) {
+        let _unused = command;
+    }
 }
 
 /// What all connections share.
 struct Server<H> {
     config: ServerConfig,
     handler: H,
-    /// One permit per command that may run.
-    commands: Arc<Semaphore>,
+    since: Instant,
+    registry: Arc<Registry>,
+    threads: Threads,
+    /// One permit per connection that may be open.
+    slots: Arc<Semaphore>,
+    /// Those that are open.
+    connections: TaskTracker,
+    /// Ask for the end: with the time that the configuration gives...
+    shutdown: CancellationToken,
+    /// ... or as soon as nothing runs.
+    retire: CancellationToken,
     /// No new commands.
     draining: CancellationToken,
     /// Commands are to end.
     cancel: CancellationToken,
     /// Commands are dropped.
     abort: CancellationToken,
+    /// All is over; who waited for that may go.
+    ended: CancellationToken,
 }
 
-/// Serves until `shutdown` fires, and returns when all connections have ended.
+impl<H: CommandHandler> Server<H> {
+    fn new(config: ServerConfig, handler: H, shutdown: &CancellationToken) -> Arc<Server<H>> {
+        Arc::new(Server {
+            since: Instant::now(),
+            registry: Arc::new(Registry::new(config.max_concurrent)),
+            threads: Threads::default(),
+            slots: Arc::new(Semaphore::new(config.max_connections)),
+            connections: TaskTracker::new(),
+            config,
+            handler,
+            shutdown: shutdown.clone(),
+            retire: CancellationToken::new(),
+            draining: CancellationToken::new(),
+            cancel: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        })
+    }
+
+    fn report_stuck(&self, id: u64) {
+        if let Some(command) = self.registry.set_stuck(id) {
+            self.handler.stuck(&command);
+        }
+    }
+}
+
+/// Serves until `shutdown` fires, a client asks for the end, or nothing has run
+/// for [`ServerConfig::idle_exit`]. Returns when all connections have ended.
 ///
-/// After `shutdown` nothing new is let in. Running commands get
-/// [`ServerConfig::drain`] to end by themselves, are then cancelled, and dropped
-/// when [`ServerConfig::grace`] is over as well.
+/// From then on nothing new is let in. If `shutdown` fires (a client that asks for
+/// the end makes it fire), running commands get [`ServerConfig::drain`] to end by
+/// themselves, are then cancelled, and dropped when [`ServerConfig::grace`] is over
+/// as well. What blocks its thread even then is left behind; it goes with the
+/// process. The file of a Unix socket is removed.
 ///
 /// # Errors
 /// If the configuration is unsafe or the listener not usable. Once it serves it
@@ -84,27 +175,46 @@ pub async fn serve<H: CommandHandler>(
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let listener = accept::prepare(listener, &config)?;
-    let server = Arc::new(Server {
-        commands: Arc::new(Semaphore::new(config.max_concurrent)),
-        config,
-        handler,
-        draining: shutdown.clone(),
-        cancel: CancellationToken::new(),
-        abort: CancellationToken::new(),
+    let server = Server::new(config, handler, &shutdown);
+    let closing = CancellationToken::new();
+    tokio::join!(accept::accept(listener, &server, &closing), async {
+        end::conduct(&server, &shutdown).await;
+        closing.cancel();
     });
-    let connections = TaskTracker::new();
-    accept::accept(listener, &server, &connections, &shutdown).await;
+    server.ended.cancel();
+    let connections = &server.connections;
     connections.close();
-    let (drain, grace) = (server.config.drain, server.config.grace);
-    for (patience, then) in [(drain, &server.cancel), (grace, &server.abort)] {
-        if tokio::time::timeout(patience, connections.wait())
-            .await
-            .is_ok()
-        {
-            return Ok(());
-        }
-        then.cancel();
+    // Clients that are slow to read the end of their command get some time.
+    if tokio::time::timeout(server.config.grace, connections.wait())
+        .await
+        .is_err()
+    {
+        server.abort.cancel();
+        connections.wait().await;
     }
-    connections.wait().await;
+    Ok(())
+}
+
+/// Serves one connection that is there already, as [`serve`] does each of its own,
+/// and returns when it has ended.
+///
+/// # Errors
+/// If the configuration or the connection is not usable.
+pub async fn serve_connection<H: CommandHandler>(
+    stream: UnixStream,
+    config: ServerConfig,
+    handler: H,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let socket = accept::adopt(stream, &config)?;
+    let server = Server::new(config, handler, &shutdown);
+    tokio::select! {
+        () = connection::serve(socket, &server) => {}
+        () = async {
+            end::conduct(&server, &shutdown).await;
+            // Whoever is slow to read the end of its command gets some time.
+            tokio::time::sleep(server.config.grace).await;
+        } => {}
+    }
     Ok(())
 }

@@ -4,7 +4,9 @@ mod kit;
 
 use std::sync::atomic::Ordering;
 
-use daemon_rpc::{CancelMode, Client, ConnectError, EndStatus, Interruption, Outcome, Refused};
+use daemon_rpc::{
+    CancelMode, Client, Command, ConnectError, EndStatus, Interruption, Outcome, Refused,
+};
 use kit::{Output, PATIENCE, Server, client_config, config};
 
 const OK: Outcome = Outcome::Finished(EndStatus::Exit(0));
@@ -21,14 +23,18 @@ fn output_and_status_arrive_over_both_kinds_of_socket() {
         assert_eq!(client.server_version().service, kit::SERVICE);
         assert_eq!(client.server_version().pid, std::process::id());
         let mut output = Output::default();
-        assert_eq!(client.run(b"echo hi", |frame| output.take(frame)), OK);
+        assert_eq!(
+            client.run(&Command::new("echo hi"), |frame| output.take(frame)),
+            OK
+        );
         assert_eq!(
             (output.stdout, output.stderr),
             (b"hi".into(), b"told".into())
         );
 
         // The same with everything in one write.
-        let command = Client::start(&server.endpoint, with_token, b"echo ho").unwrap();
+        let command =
+            Client::start(&server.endpoint, with_token, &Command::new("echo ho")).unwrap();
         let mut output = Output::default();
         assert_eq!(command.finish(|frame| output.take(frame)), OK);
         assert_eq!(output.stdout, b"ho");
@@ -77,8 +83,8 @@ fn a_client_may_want_small_frames() {
     small.max_frame = 1;
     let client = Client::connect(&server.endpoint, small).unwrap();
     let mut longest = 0;
-    let outcome = client.run(b"flood 100000", |frame| {
-        if let daemon_rpc::Frame::Stdout(bytes) = frame {
+    let outcome = client.run(&Command::new("flood 100000"), |frame| {
+        if let daemon_rpc::OutputChunk::Stdout(bytes) = frame {
             longest = longest.max(bytes.len());
         }
     });
@@ -91,7 +97,9 @@ fn a_soft_cancel_reaches_the_command_and_the_end_still_comes() {
     let server = Server::unix(config());
     let client = server.client();
     let canceller = client.canceller();
-    let outcome = client.run(b"wait", |_| canceller.cancel(CancelMode::Soft));
+    let outcome = client.run(&Command::new("wait"), |_| {
+        canceller.cancel(CancelMode::Soft)
+    });
     assert_eq!(outcome, Outcome::Finished(EndStatus::Cancelled));
     assert_eq!(server.seen.cancelled.load(Ordering::SeqCst), 1);
     // After the end there is nothing left to cancel.
@@ -103,7 +111,7 @@ fn a_hard_cancel_ends_a_command_that_does_not_listen() {
     let server = Server::unix(config());
     let client = server.client();
     let canceller = client.canceller();
-    let outcome = client.run(b"deaf", |_| {
+    let outcome = client.run(&Command::new("deaf"), |_| {
         canceller.cancel(CancelMode::Soft);
         canceller.cancel(CancelMode::Hard);
     });
@@ -116,7 +124,7 @@ fn a_command_cancelled_before_it_is_sent_does_not_run() {
     let server = Server::unix(config());
     let client = server.client();
     client.canceller().cancel(CancelMode::Soft);
-    let outcome = client.run(b"exit 0", |_| {});
+    let outcome = client.run(&Command::new("exit 0"), |_| {});
     let reason = Refused::Cancelled;
     assert_eq!(outcome, Outcome::NotAdmitted { reason });
     assert_eq!(server.seen.begun.load(Ordering::SeqCst), 0);
@@ -127,7 +135,7 @@ fn a_client_that_leaves_ends_its_command() {
     let server = Server::unix(config());
     let client = server.client();
     let canceller = client.canceller();
-    let outcome = client.run(b"wait", |_| canceller.abandon());
+    let outcome = client.run(&Command::new("wait"), |_| canceller.abandon());
     let reason = Interruption::Abandoned;
     assert_eq!(outcome, Outcome::Interrupted { reason });
     server.seen.wait(|seen| &seen.cancelled, 1);
@@ -135,7 +143,7 @@ fn a_client_that_leaves_ends_its_command() {
     // One that does not listen is dropped when the grace is over.
     let client = server.client();
     let canceller = client.canceller();
-    let _outcome = client.run(b"deaf", |_| canceller.abandon());
+    let _outcome = client.run(&Command::new("deaf"), |_| canceller.abandon());
     server.seen.wait(|seen| &seen.dropped, 2);
 }
 
@@ -146,8 +154,8 @@ fn a_client_that_does_not_read_holds_up_its_command_and_no_other() {
     let total = 64 << 20;
     let mut checked = false;
     let mut received = 0;
-    let outcome = client.run(format!("flood {total}").as_bytes(), |frame| {
-        if let daemon_rpc::Frame::Stdout(bytes) = frame {
+    let outcome = client.run(&Command::new(format!("flood {total}")), |frame| {
+        if let daemon_rpc::OutputChunk::Stdout(bytes) = frame {
             received += bytes.len();
         }
         if !checked {
@@ -173,7 +181,7 @@ fn one_command_too_many_is_refused_as_busy() {
     let client = server.client();
     let canceller = client.canceller();
     let mut second = None;
-    let outcome = client.run(b"wait", |_| {
+    let outcome = client.run(&Command::new("wait"), |_| {
         second = Some(server.run("exit 0").0);
         canceller.cancel(CancelMode::Soft);
     });
@@ -191,7 +199,9 @@ fn a_command_may_have_the_allowed_length_and_no_more() {
     let mut config = config();
     config.max_command = 100_000;
     let server = Server::unix(config);
-    let command = |length: usize| format!("echo {}", "x".repeat(length - 5));
+    // The head of a command is part of it.
+    let head = 15;
+    let command = |length: usize| format!("echo {}", "x".repeat(length - head - 5));
     assert_eq!(server.run(&command(100_000)).0, OK);
     let reason = Refused::CommandTooLong { limit: 100_000 };
     assert_eq!(
@@ -203,7 +213,7 @@ fn a_command_may_have_the_allowed_length_and_no_more() {
         let command = Client::start(
             &server.endpoint,
             client_config(),
-            command(length).as_bytes(),
+            &Command::new(command(length)),
         );
         let outcome = command.unwrap().finish(|_| {});
         let reason = Refused::CommandTooLong { limit: 100_000 };
@@ -222,9 +232,11 @@ fn a_service_that_ends_lets_commands_finish_and_no_new_ones_in() {
     let canceller = client.canceller();
     let mut refused = None;
     let mut early = Some(early);
-    let outcome = client.run(b"wait", |_| {
+    let outcome = client.run(&Command::new("wait"), |_| {
         server.shutdown.cancel();
-        refused = early.take().map(|early| early.run(b"exit 0", |_| {}));
+        refused = early
+            .take()
+            .map(|early| early.run(&Command::new("exit 0"), |_| {}));
         canceller.cancel(CancelMode::Soft);
     });
     assert_eq!(outcome, Outcome::Finished(EndStatus::Cancelled));
@@ -258,7 +270,7 @@ fn the_end_of_a_service_is_bounded_whatever_its_commands_do() {
         let mut server = Server::unix(config());
         let client = server.client();
         let shutdown = server.shutdown.clone();
-        let outcome = client.run(command.as_bytes(), |_| shutdown.cancel());
+        let outcome = client.run(&Command::new(command), |_| shutdown.cancel());
         assert_eq!(outcome, expected);
         server.stop();
     }

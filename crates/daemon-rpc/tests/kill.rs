@@ -11,11 +11,13 @@ mod kit;
 use std::env;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Child, Stdio};
 use std::time::Instant;
 
 use daemon_contract::Endpoint;
-use daemon_rpc::{Client, ConnectError, EndStatus, Frame, Interruption, Outcome, Refused};
+use daemon_rpc::{
+    Client, Command, ConnectError, EndStatus, Interruption, Outcome, OutputChunk, Refused,
+};
 use kit::{Commands, PATIENCE, client_config, config};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -46,8 +48,8 @@ fn role_server() {
     );
 }
 
-fn server(path: &Path) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
+fn server(path: &Path) -> process::Command {
+    let mut command = process::Command::new(env::current_exe().unwrap());
     command
         .args(["role_server", "--exact"])
         .env(SOCKET, path)
@@ -82,8 +84,8 @@ fn killed_after(round: usize, after: usize) -> (Outcome, usize) {
     let client = connect(&Endpoint::Unix(path));
     let mut received = 0;
     let mut alive = true;
-    let outcome = client.run(format!("flood {TOTAL}").as_bytes(), |frame| {
-        if let Frame::Stdout(bytes) = frame {
+    let outcome = client.run(&Command::new(format!("flood {TOTAL}")), |frame| {
+        if let OutputChunk::Stdout(bytes) = frame {
             received += bytes.len();
         }
         if alive && received >= after {
@@ -127,7 +129,7 @@ fn a_server_killed_before_it_accepted_has_done_nothing() {
     server.wait().unwrap();
     let reason = Refused::Closed;
     assert_eq!(
-        client.run(b"exit 0", |_| {}),
+        client.run(&Command::new("exit 0"), |_| {}),
         Outcome::NotAdmitted { reason }
     );
 }
@@ -144,9 +146,12 @@ fn a_server_without_descriptors_serves_again_when_there_are_some() {
         .map(|_| UnixStream::connect(&path).unwrap())
         .collect();
     let success = Outcome::Finished(EndStatus::Exit(0));
-    assert_eq!(early.run(b"exit 0", |_| {}), success);
+    assert_eq!(early.run(&Command::new("exit 0"), |_| {}), success);
     drop(crowd);
-    assert_eq!(connect(&endpoint).run(b"exit 0", |_| {}), success);
+    assert_eq!(
+        connect(&endpoint).run(&Command::new("exit 0"), |_| {}),
+        success
+    );
     server.kill().unwrap();
     server.wait().unwrap();
 }

@@ -7,10 +7,10 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
-use daemon_rpc::{Client, EndStatus, Frame, Interruption, Outcome, Refused};
+use daemon_rpc::{Client, Command, EndStatus, Interruption, Outcome, OutputChunk, Refused};
 use kit::{client_config, endpoint_of};
 
-const ACK: &[u8] = b"\0\0\0\x18\x11\x01\x0btest-daemon\x010\x07\x07\0\x80\x20\x80\x80\x01";
+const ACK: &[u8] = b"\0\0\0\x1a\x11\x02\x0btest-daemon\x010\x07\x07\0\x80\x20\x80\x80\x01\0\0";
 const ACCEPTED: &[u8] = b"\0\0\0\x01\x13";
 const HI: &[u8] = b"\0\0\0\x03\x14hi";
 /// Exit 0 with two bytes of standard output.
@@ -36,10 +36,10 @@ fn outcome_of(words: &[&[u8]]) -> (Outcome, Vec<u8>, usize) {
     });
     let (mut stdout, mut events) = (Vec::new(), 0);
     let client = Client::connect(&endpoint, client_config()).unwrap();
-    let outcome = client.run(b"anything", |frame| match frame {
-        Frame::Stdout(bytes) => stdout.extend_from_slice(bytes),
-        Frame::Event(_) => events += 1,
-        Frame::Stderr(_) => {}
+    let outcome = client.run(&Command::new("anything"), |frame| match frame {
+        OutputChunk::Stdout(bytes) => stdout.extend_from_slice(bytes),
+        OutputChunk::Event(_) => events += 1,
+        OutputChunk::Stderr(_) => {}
     });
     server.join().unwrap();
     (outcome, stdout, events)

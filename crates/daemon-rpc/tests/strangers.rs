@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use daemon_contract::Endpoint;
 use daemon_rpc::{
-    Client, ConnectError, EndStatus, Foreign, Listener, Outcome, ServeError, ServerConfig,
+    Client, Command, ConnectError, EndStatus, Foreign, Listener, Outcome, ServeError, ServerConfig,
 };
 use kit::{Commands, PATIENCE, PROTOCOL, SERVICE, Server, client_config, config, endpoint_of};
 
@@ -141,7 +141,7 @@ fn a_port_wants_the_token() {
     for token in [None, Some([0; 32])] {
         let mut client = client_config();
         client.token = token;
-        let error = Client::start(&server.endpoint, client, b"exit 0").unwrap_err();
+        let error = Client::start(&server.endpoint, client, &Command::new("exit 0")).unwrap_err();
         assert!(matches!(error, ConnectError::Denied { .. }), "{error:?}");
     }
     assert_eq!(server.seen.begun.load(Ordering::SeqCst), 0);
@@ -208,7 +208,7 @@ fn assert_alive(server: &Server) {
     client.token = Some([5; 32]);
     let outcome = Client::connect(&server.endpoint, client)
         .unwrap()
-        .run(b"exit 0", |_| {});
+        .run(&Command::new("exit 0"), |_| {});
     assert_eq!(outcome, Outcome::Finished(EndStatus::Exit(0)));
 }
 
@@ -248,8 +248,8 @@ fn a_hello_may_come_byte_by_byte() {
     let mut config = config();
     config.token = Some([5; 32]);
     let server = Server::tcp(config);
-    // Version 1 to 1, protocol 7, frames of 4096 bytes, no build, token.
-    let mut hello = b"\0\0\0\x30\x01dmnrpc\r\n\x01\x01\x07\x80\x20\0\x01".to_vec();
+    // Version 2 to 2, protocol 7, frames of 4096 bytes, no build, token.
+    let mut hello = b"\0\0\0\x30\x01dmnrpc\r\n\x02\x02\x07\x80\x20\0\x01".to_vec();
     hello.extend([5; 32]);
     assert_eq!(hello.len(), 4 + 0x30);
     let mut stream = raw(&server);
@@ -278,9 +278,9 @@ impl Random {
 fn garbage_does_not_hurt_the_server() {
     let server = tcp_server();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let mut good = b"\0\0\0\x30\x01dmnrpc\r\n\x01\x01\x07\x80\x20\0\x01".to_vec();
+    let mut good = b"\0\0\0\x30\x01dmnrpc\r\n\x02\x02\x07\x80\x20\0\x01".to_vec();
     good.extend([5; 32]);
-    good.extend(b"\0\0\0\x07\x02exit 0\0\0\0\x02\x03\0");
+    good.extend(b"\0\0\0\x11\x02\x0f\x06exit 0\0\0\0\0\0\0\0\0\0\0\0\0\x02\x03\0");
     for _ in 0..300 {
         // A conversation with some bytes changed, cut at some place.
         let mut words = good.clone();
@@ -302,7 +302,8 @@ fn garbage_does_not_hurt_the_server() {
 #[test]
 fn garbage_does_not_hurt_the_client() {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
-    let mut good = b"\0\0\0\x18\x11\x01\x0btest-daemon\x010\x07\x07\0\x80\x20\x80\x80\x01".to_vec();
+    let mut good =
+        b"\0\0\0\x1a\x11\x02\x0btest-daemon\x010\x07\x07\0\x80\x20\x80\x80\x01\0\0".to_vec();
     good.extend(b"\0\0\0\x01\x13\0\0\0\x03\x14hi\0\0\0\x06\x18\0\0\x02\0\0");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = endpoint_of(&listener);
@@ -325,9 +326,9 @@ fn garbage_does_not_hurt_the_client() {
     let mut succeeded = 0;
     for round in 0..300 {
         let mut received = Vec::new();
-        if let Ok(command) = Client::start(&endpoint, client_config(), b"echo hi") {
+        if let Ok(command) = Client::start(&endpoint, client_config(), &Command::new("echo hi")) {
             let outcome = command.finish(|frame| {
-                if let daemon_rpc::Frame::Stdout(bytes) = frame {
+                if let daemon_rpc::OutputChunk::Stdout(bytes) = frame {
                     received.extend_from_slice(bytes);
                 }
             });

@@ -40,20 +40,15 @@ pub(crate) struct Service {
 }
 
 impl CommandHandler for Service {
+    type Payload = Command;
+
     async fn handle(
         &self,
-        command: IncomingCommand,
+        command: IncomingCommand<Command>,
         out: OutputSink,
         cancel: CancellationToken,
     ) -> EndStatus {
-        let command: Command = match postcard::from_bytes(&command.payload) {
-            Ok(command) => command,
-            Err(e) => {
-                return EndStatus::Failed {
-                    message: format!("the command cannot be read: {e}"),
-                };
-            }
-        };
+        let command = command.payload;
         self.state.active.fetch_add(1, Ordering::Relaxed);
         let (reporter, reports) = Reporter::new();
         let working = async {

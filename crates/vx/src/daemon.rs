@@ -177,7 +177,7 @@ fn connect(
     protocol: u32,
 ) -> Result<Client, Box<ConnectError>> {
     let mut config = ClientConfig::new(SERVICE, protocol);
-    env!("CARGO_PKG_VERSION").clone_into(&mut config.build);
+    env!("CARGO_PKG_VERSION").clone_into(&mut config.build.id);
     config.token = token.map(|token| *token.as_bytes());
     config.handshake_timeout = HANDSHAKE;
     Client::connect(&settings.daemon, config).map_err(Box::new)

@@ -3,11 +3,11 @@
 
 use std::io;
 
-use daemon_rpc::{Client, EndStatus, Frame, Interruption, Outcome, Refused};
+use daemon_rpc::{Client, EndStatus, Interruption, Outcome, OutputChunk, Refused};
 use vx_proto::command::{BuildEvent, Command};
 
 use crate::context::{Context, ToTerminal};
-use crate::daemon;
+use crate::daemon::{self, SERVICE};
 use crate::exit::{self, Failure, Kind};
 use crate::interrupt::Interrupt;
 use crate::render::Format;
@@ -61,9 +61,11 @@ fn converse(
     interrupt: &Interrupt,
     attempts: u32,
 ) -> Result<u8, Failure> {
-    let request = postcard::to_stdvec(command).map_err(|error| {
-        Failure::new(Kind::Internal, "cannot encode the request").because(error.to_string())
-    })?;
+    let request = daemon_rpc::Command::new(SERVICE)
+        .with_payload(command)
+        .map_err(|error| {
+            Failure::new(Kind::Internal, "cannot encode the request").because(error.to_string())
+        })?;
     let mut listener = Listener {
         renderer: context.renderer(format),
         observer,
@@ -102,17 +104,17 @@ struct Listener<'a> {
 }
 
 impl Listener<'_> {
-    fn frame(&mut self, frame: Frame<'_>) {
+    fn frame(&mut self, frame: OutputChunk<'_>) {
         if self.problem.is_some() {
             return;
         }
         let rendered = match frame {
-            Frame::Stdout(bytes) => self.renderer.stdout(bytes),
-            Frame::Stderr(bytes) => {
+            OutputChunk::Stdout(bytes) => self.renderer.stdout(bytes),
+            OutputChunk::Stderr(bytes) => {
                 self.renderer.stderr(bytes);
                 Ok(())
             }
-            Frame::Event(bytes) => match postcard::from_bytes::<BuildEvent>(bytes) {
+            OutputChunk::Event(bytes) => match postcard::from_bytes::<BuildEvent>(bytes) {
                 Ok(event) => {
                     (self.observer)(&event);
                     self.renderer.event(&event)

@@ -60,14 +60,15 @@ fn note() -> BuildEvent {
 }
 
 impl CommandHandler for Handler {
+    type Payload = Command;
+
     async fn handle(
         &self,
-        command: IncomingCommand,
+        command: IncomingCommand<Command>,
         out: OutputSink,
         cancel: CancellationToken,
     ) -> EndStatus {
-        let command = postcard::from_bytes(&command.payload).unwrap();
-        self.commands.send(command).unwrap();
+        self.commands.send(command.payload).unwrap();
         match &self.script {
             Script::Say(events, end) => {
                 for event in events {

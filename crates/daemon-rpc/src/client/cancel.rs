@@ -4,8 +4,9 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::stream::Stream;
+use crate::command::WindowSize;
 use crate::frame::{Kind, put};
-use crate::message::CancelMode;
+use crate::message::{CancelMode, encode};
 
 /// How far the client's own side of the conversation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,18 @@ impl Shared {
         Ok(true)
     }
 
+    /// Writes a frame that belongs to the command; without a command, or when it
+    /// was not to be sent, there is nobody to tell.
+    pub(super) fn send(&self, kind: Kind, payload: &[u8]) -> io::Result<()> {
+        let sent = self.sent();
+        if *sent != Sent::Command {
+            return Ok(());
+        }
+        let mut frame = Vec::with_capacity(payload.len() + 8);
+        put(&mut frame, kind, payload);
+        self.stream.write_all(&frame)
+    }
+
     pub(super) fn is_abandoned(&self) -> bool {
         self.abandoned.load(std::sync::atomic::Ordering::SeqCst)
     }
@@ -65,20 +78,19 @@ impl Canceller {
     /// still comes, and says [`EndStatus::Cancelled`](crate::EndStatus::Cancelled)
     /// if the command took notice.
     ///
+    /// This may wait as long as a write of input takes, which is for ever if the
+    /// server was stopped; [`Canceller::abandon`] never waits.
+    ///
     /// Before the command is sent this keeps it from being sent. When the
     /// connection is gone this does nothing.
     pub fn cancel(&self, mode: CancelMode) {
         let mut sent = self.0.sent();
-        match *sent {
-            Sent::Nothing => *sent = Sent::Forbidden,
-            Sent::Forbidden => {}
-            Sent::Command => {
-                let mut frame = Vec::new();
-                put(&mut frame, Kind::Cancel, &[mode.byte()]);
-                // Whoever reads learns that the connection is gone.
-                let _gone = self.0.stream.write_all(&frame);
-            }
+        if *sent == Sent::Nothing {
+            *sent = Sent::Forbidden;
         }
+        drop(sent);
+        // Whoever reads learns that the connection is gone.
+        let _gone = self.0.send(Kind::Cancel, &[mode.byte()]);
     }
 
     /// Ends the connection: the client stops reading at once, and the server
@@ -88,5 +100,19 @@ impl Canceller {
             .abandoned
             .store(true, std::sync::atomic::Ordering::SeqCst);
         self.0.stream.shutdown();
+    }
+}
+
+/// Tells the command of its client about the window. Cloned freely, used from any
+/// thread.
+#[derive(Clone, Debug)]
+pub struct Window(pub(super) Arc<Shared>);
+
+impl Window {
+    /// Tells the command the new size. Before the command is sent and after its end
+    /// this does nothing: the command itself carries the first size.
+    pub fn resized(&self, size: WindowSize) {
+        // Whoever reads learns that the connection is gone.
+        let _gone = self.0.send(Kind::Resize, &encode(&size));
     }
 }

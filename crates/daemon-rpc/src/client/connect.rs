@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use daemon_contract::{Endpoint, ServiceVersion};
 
-use super::cancel::{Canceller, Shared};
+use super::cancel::{Canceller, Shared, Window};
 use super::error::{ConnectError, Foreign};
-use super::read::{FrameReader, ReadError};
+use super::read::{FrameReader, ReadError, Received};
 use super::stream::Stream;
+use crate::build::BuildInfo;
+use crate::command::Command;
 use crate::frame::{DEFAULT_MAX_FRAME, HANDSHAKE_LIMIT, Kind, put};
 use crate::message::{Hello, HelloAck, Refusal, WIRE_VERSION, clip, decode};
 
@@ -26,8 +28,8 @@ pub struct ClientConfig {
     pub protocol: u32,
     /// The token, required on TCP.
     pub token: Option<[u8; 32]>,
-    /// Version or build id of this program; information for the server.
-    pub build: String,
+    /// The build of this program; information for the server.
+    pub build: BuildInfo,
     /// How long to wait for the server to say who it is. Longer for a server
     /// that was just started.
     pub handshake_timeout: Duration,
@@ -42,7 +44,7 @@ impl ClientConfig {
             service: service.into(),
             protocol,
             token: None,
-            build: String::new(),
+            build: BuildInfo::default(),
             handshake_timeout: Duration::from_secs(2),
             max_frame: DEFAULT_MAX_FRAME,
         }
@@ -74,7 +76,7 @@ pub struct Client {
 
 /// A command that is on its way; see [`Client::start`].
 #[derive(Debug)]
-pub struct Command(pub(super) Client);
+pub struct Pending(pub(super) Client);
 
 impl Client {
     /// Connects and checks who is there. Nothing but this program's version and
@@ -96,9 +98,18 @@ impl Client {
     pub fn start(
         endpoint: &Endpoint,
         config: ClientConfig,
-        payload: &[u8],
-    ) -> Result<Command, ConnectError> {
-        connect(endpoint, &config, Some(payload)).map(Command)
+        command: &Command,
+    ) -> Result<Pending, ConnectError> {
+        connect(endpoint, &config, Some(command.frame(false))).map(Pending)
+    }
+
+    /// Talks to a server at the other end of a connection that is there already.
+    pub(crate) fn over(stream: Stream, config: &ClientConfig) -> Result<Client, ConnectError> {
+        let endpoint = Endpoint::Unix("/".into());
+        let deadline = Instant::now() + config.handshake_timeout;
+        let first = hello(config);
+        handshake(stream, &endpoint, config, &first, false, deadline)?
+            .ok_or_else(|| foreign(&endpoint, config, Foreign::Closes))
     }
 
     /// Who is there.
@@ -106,13 +117,24 @@ impl Client {
         &self.ack.version
     }
 
+    /// The build of who is there.
+    pub fn server_build(&self) -> &BuildInfo {
+        &self.ack.build
+    }
+
     /// Ends the command of this client from another thread.
     pub fn canceller(&self) -> Canceller {
         Canceller(Arc::clone(&self.shared))
     }
+
+    /// Tells the command of this client, from another thread, that the size of the
+    /// window has changed.
+    pub fn window(&self) -> Window {
+        Window(Arc::clone(&self.shared))
+    }
 }
 
-impl Command {
+impl Pending {
     /// Who runs it.
     pub fn server_version(&self) -> &ServiceVersion {
         self.0.server_version()
@@ -124,35 +146,106 @@ impl Command {
     }
 }
 
-fn connect(
-    endpoint: &Endpoint,
-    config: &ClientConfig,
-    command: Option<&[u8]>,
-) -> Result<Client, ConnectError> {
+/// The frame with which every client begins.
+fn hello(config: &ClientConfig) -> Vec<u8> {
     let mut first = Vec::new();
     let hello = Hello {
         wire_min: WIRE_VERSION,
         wire_max: WIRE_VERSION,
         protocol: config.protocol,
         max_frame: config.max_frame,
-        build: clip(&config.build),
+        build: clip(&config.build.id),
         token: config.token,
+        build_time: config.build.time,
     };
     put(&mut first, Kind::Hello, &hello.encode());
-    if let Some(payload) = command {
-        put(&mut first, Kind::Command, payload);
-    }
+    first
+}
+
+fn connect(
+    endpoint: &Endpoint,
+    config: &ClientConfig,
+    command: Option<Vec<u8>>,
+) -> Result<Client, ConnectError> {
+    let mut first = hello(config);
+    let has_command = command.is_some();
+    first.extend(command.unwrap_or_default());
     let deadline = Instant::now() + config.handshake_timeout;
     for _ in 0..ATTEMPTS {
-        if let Some(client) = attempt(endpoint, config, &first, command.is_some(), deadline)? {
+        let stream = open(endpoint, config, deadline)?;
+        if let Some(client) = handshake(stream, endpoint, config, &first, has_command, deadline)? {
             return Ok(client);
         }
     }
     Err(foreign(endpoint, config, Foreign::Closes))
 }
 
+fn silent(endpoint: &Endpoint, config: &ClientConfig) -> ConnectError {
+    let millis = config.handshake_timeout.as_millis();
+    foreign(endpoint, config, Foreign::Silent { millis })
+}
+
+fn time_left(deadline: Instant) -> Duration {
+    deadline
+        .saturating_duration_since(Instant::now())
+        .max(Duration::from_millis(1))
+}
+
+/// A connection to somebody of this user.
+pub(super) fn open(
+    endpoint: &Endpoint,
+    config: &ClientConfig,
+    deadline: Instant,
+) -> Result<Stream, ConnectError> {
+    let failed = |source| ConnectError::Io {
+        endpoint: endpoint.clone(),
+        source,
+    };
+    let stream =
+        Stream::connect(endpoint, time_left(deadline)).map_err(|source| match source.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+                ConnectError::NotRunning {
+                    endpoint: endpoint.clone(),
+                    source,
+                }
+            }
+            io::ErrorKind::TimedOut => silent(endpoint, config),
+            _ => failed(source),
+        })?;
+    if let Some(uid) = stream.peer_uid().map_err(failed)?
+        && uid != 0
+        && uid != rustix::process::geteuid().as_raw()
+    {
+        return Err(foreign(endpoint, config, Foreign::OtherUser { uid }));
+    }
+    Ok(stream)
+}
+
+/// What a server says first; `None` if it closed without a word.
+pub(super) fn first_answer(
+    stream: &Stream,
+    reader: &mut FrameReader,
+    endpoint: &Endpoint,
+    config: &ClientConfig,
+    deadline: Instant,
+) -> Result<Option<Received>, ConnectError> {
+    match reader.next(stream, HANDSHAKE_LIMIT, Some(deadline)) {
+        Ok(frame) => Ok(Some(frame)),
+        Err(ReadError::Closed { clean: true }) => Ok(None),
+        Err(ReadError::Closed { clean: false } | ReadError::Frame(_)) => {
+            Err(foreign(endpoint, config, Foreign::Garbage))
+        }
+        Err(ReadError::TimedOut) => Err(silent(endpoint, config)),
+        Err(ReadError::Io(source)) => Err(ConnectError::Io {
+            endpoint: endpoint.clone(),
+            source,
+        }),
+    }
+}
+
 /// One connection; `None` if it was closed without a word.
-fn attempt(
+fn handshake(
+    stream: Stream,
     endpoint: &Endpoint,
     config: &ClientConfig,
     first: &[u8],
@@ -163,28 +256,8 @@ fn attempt(
         endpoint: endpoint.clone(),
         source,
     };
-    let silent = || {
-        let millis = config.handshake_timeout.as_millis();
-        foreign(endpoint, config, Foreign::Silent { millis })
-    };
-    let left = deadline
-        .saturating_duration_since(Instant::now())
-        .max(Duration::from_millis(1));
-    let stream = Stream::connect(endpoint, left).map_err(|source| match source.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ConnectError::NotRunning {
-            endpoint: endpoint.clone(),
-            source,
-        },
-        io::ErrorKind::TimedOut => silent(),
-        _ => failed(source),
-    })?;
-    if let Some(uid) = stream.peer_uid().map_err(failed)?
-        && uid != 0
-        && uid != rustix::process::geteuid().as_raw()
-    {
-        return Err(foreign(endpoint, config, Foreign::OtherUser { uid }));
-    }
-    stream.set_write_timeout(Some(left)).map_err(failed)?;
+    let patience = Some(time_left(deadline));
+    stream.set_write_timeout(patience).map_err(failed)?;
     let shared = Arc::new(Shared::new(stream));
     let stream = &shared.stream;
     // If this fails, an answer that says why may be there nevertheless.
@@ -194,19 +267,13 @@ fn attempt(
         stream.write_all(first)
     };
     let mut reader = FrameReader::new();
-    let frame = match reader.next(stream, HANDSHAKE_LIMIT, Some(deadline)) {
-        Ok(frame) => frame,
-        Err(ReadError::Closed { clean: true }) => return Ok(None),
-        Err(ReadError::Closed { clean: false } | ReadError::Frame(_)) => {
-            return Err(foreign(endpoint, config, Foreign::Garbage));
-        }
-        Err(ReadError::TimedOut) => return Err(silent()),
-        Err(ReadError::Io(source)) => return Err(failed(source)),
+    let Some(frame) = first_answer(stream, &mut reader, endpoint, config, deadline)? else {
+        return Ok(None);
     };
     let ack = match frame.kind {
         Kind::HelloAck => decode::<HelloAck>(reader.payload(&frame)),
         Kind::Refused => {
-            return Err(match decode::<Refusal>(reader.payload(&frame)) {
+            return Err(match Refusal::decode(reader.payload(&frame)) {
                 Some(refusal) => refused(endpoint, config, refusal),
                 None => foreign(endpoint, config, Foreign::Garbage),
             });
@@ -230,7 +297,7 @@ fn attempt(
     }))
 }
 
-fn foreign(endpoint: &Endpoint, config: &ClientConfig, why: Foreign) -> ConnectError {
+pub(super) fn foreign(endpoint: &Endpoint, config: &ClientConfig, why: Foreign) -> ConnectError {
     ConnectError::Foreign {
         endpoint: endpoint.clone(),
         service: config.service.clone(),
@@ -265,6 +332,7 @@ fn refused(endpoint: &Endpoint, config: &ClientConfig, refusal: Refusal) -> Conn
             wire_min,
             wire_max,
             version,
+            ..
         } => match check(&endpoint, config, &version) {
             Err(error) => error,
             Ok(()) => ConnectError::WireMismatch {
@@ -279,5 +347,7 @@ fn refused(endpoint: &Endpoint, config: &ClientConfig, refusal: Refusal) -> Conn
         Refusal::Busy => ConnectError::Busy { endpoint },
         Refusal::Denied => ConnectError::Denied { endpoint },
         Refusal::CommandTooLong { limit } => ConnectError::CommandTooLong { endpoint, limit },
+        // No command was looked at before the handshake was over.
+        Refusal::Unreadable => foreign(&endpoint, config, Foreign::Garbage),
     }
 }

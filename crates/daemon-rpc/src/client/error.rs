@@ -4,6 +4,10 @@ use std::io;
 
 use daemon_contract::{Endpoint, ServiceVersion};
 
+use super::daemon::DaemonError;
+use super::run::{Interruption, Outcome, Refused};
+use crate::message::EndStatus;
+
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -121,4 +125,58 @@ pub enum Foreign {
         /// The user's id.
         uid: u32,
     },
+}
+
+/// Why a command did not succeed, for callers that pass errors on; see
+/// [`Outcome::into_result`].
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// There is no daemon to be had; the command did not run.
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    /// The command did not begin to run, and never will: trying again is safe.
+    #[error("the command was not admitted")]
+    NotAdmitted {
+        /// Why.
+        #[source]
+        reason: Refused,
+    },
+    /// It began to run, and what became of it is unknown.
+    #[error("the command was interrupted")]
+    Interrupted {
+        /// What happened.
+        #[source]
+        reason: Interruption,
+    },
+    /// The server broke the rules; what became of the command is unknown.
+    #[error("the server broke the protocol: {what}")]
+    Protocol {
+        /// How.
+        what: String,
+    },
+    /// The server could not carry it out.
+    #[error("the command failed: {message}")]
+    Failed {
+        /// Why, as the server tells.
+        message: String,
+    },
+}
+
+impl Outcome {
+    /// How the command ended by itself: with an exit code, a signal, or since it
+    /// was cancelled.
+    ///
+    /// # Errors
+    /// Every other outcome, and a command that the server could not carry out.
+    pub fn into_result(self) -> Result<EndStatus, CommandError> {
+        match self {
+            Outcome::Finished(EndStatus::Failed { message }) => {
+                Err(CommandError::Failed { message })
+            }
+            Outcome::Finished(status) => Ok(status),
+            Outcome::NotAdmitted { reason } => Err(CommandError::NotAdmitted { reason }),
+            Outcome::Interrupted { reason } => Err(CommandError::Interrupted { reason }),
+            Outcome::Protocol { what } => Err(CommandError::Protocol { what }),
+        }
+    }
 }

@@ -54,7 +54,7 @@ impl FrameReader {
     }
 
     /// Whether not a single byte has arrived that was not handed out.
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.filled.is_empty()
     }
 

@@ -1,24 +1,48 @@
 //! Running a command: what arrives, and what became of it.
 
+use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use super::connect::{Client, Command};
+use super::connect::{Client, Pending};
 use super::read::ReadError;
-use crate::frame::{Kind, MAX_EVENT, put};
-use crate::message::{Counts, End, EndStatus, Refusal, decode};
+use super::stdin::Pump;
+use crate::command::Command;
+use crate::frame::{HEADER, Kind, MAX_EVENT};
+use crate::message::{Counts, End, EndStatus, Refusal, credit_from_payload, decode};
 
 /// How long the server may take to read a command.
 const SENDING: Duration = Duration::from_secs(30);
 
 /// Something that the command produced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Frame<'a> {
+pub enum OutputChunk<'a> {
     /// Bytes of its standard output.
     Stdout(&'a [u8]),
     /// Bytes of its standard error.
     Stderr(&'a [u8]),
     /// A whole event of the application.
     Event(&'a [u8]),
+}
+
+/// What goes in and where what comes out goes.
+pub struct Streams<'a> {
+    /// The input, read on a thread of its own as far as the command wants it. A
+    /// read that waits for a person is left behind when the command ends before.
+    pub stdin: Option<Box<dyn Read + Send>>,
+    /// Standard output.
+    pub stdout: &'a mut dyn Write,
+    /// Standard error.
+    pub stderr: &'a mut dyn Write,
+    /// Takes the events of the application.
+    pub on_event: &'a mut dyn FnMut(&[u8]),
+}
+
+impl std::fmt::Debug for Streams<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Streams")
+            .field("has_stdin", &self.stdin.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What became of a command.
@@ -62,6 +86,9 @@ pub enum Refused {
         /// The limit in bytes.
         limit: u32,
     },
+    /// The handler takes no command of this kind.
+    #[error("the server cannot read the command")]
+    Unreadable,
     /// The server ended before it accepted the command.
     #[error("the server closed the connection before it accepted the command")]
     Closed,
@@ -82,6 +109,14 @@ pub enum Interruption {
     /// The client itself left.
     #[error("left before the command ended")]
     Abandoned,
+    /// What the command produced could not be written; the command was told.
+    #[error("cannot write to standard {stream}: {kind}")]
+    Output {
+        /// `output` or `error`.
+        stream: &'static str,
+        /// The system's answer.
+        kind: io::ErrorKind,
+    },
     /// The connection broke in another way.
     #[error("the connection broke: {reason}")]
     Broken {
@@ -91,54 +126,117 @@ pub enum Interruption {
 }
 
 impl Client {
-    /// Runs the command, calls `on_frame` with everything it produces, in order,
-    /// and says what became of it.
+    /// Runs the command without input, calls `on_chunk` with everything it
+    /// produces, in order, and says what became of it.
     ///
     /// Blocks until the server sends the End, however long that takes; use a
     /// [`Canceller`](crate::Canceller) to end it from another thread.
-    pub fn run(self, payload: &[u8], on_frame: impl FnMut(Frame<'_>)) -> Outcome {
-        let limit = self.ack.max_command;
-        if payload.len() > limit as usize {
-            let reason = Refused::CommandTooLong { limit };
-            return Outcome::NotAdmitted { reason };
-        }
-        let mut bytes = Vec::with_capacity(payload.len() + 16);
-        put(&mut bytes, Kind::Command, payload);
+    pub fn run(self, command: &Command, mut on_chunk: impl FnMut(OutputChunk<'_>)) -> Outcome {
+        self.send_and_follow(command, &mut None, |chunk, _| {
+            on_chunk(chunk);
+            Ok(())
+        })
+    }
+
+    /// Runs the command with these streams, and says what became of it.
+    ///
+    /// Blocks as [`Client::run`] does. The input is taken out of `streams` when the
+    /// command begins to read it, and only then.
+    pub fn run_with(self, command: &Command, streams: &mut Streams<'_>) -> Outcome {
+        let Streams {
+            stdin,
+            stdout,
+            stderr,
+            on_event,
+        } = streams;
+        self.send_and_follow(command, stdin, |chunk, is_last| match chunk {
+            OutputChunk::Stdout(bytes) => write("output", *stdout, bytes, is_last),
+            OutputChunk::Stderr(bytes) => write("error", *stderr, bytes, is_last),
+            OutputChunk::Event(event) => {
+                on_event(event);
+                Ok(())
+            }
+        })
+    }
+
+    fn send_and_follow(
+        self,
+        command: &Command,
+        stdin: &mut Option<Box<dyn Read + Send>>,
+        on_chunk: impl FnMut(OutputChunk<'_>, bool) -> Result<(), Interruption>,
+    ) -> Outcome {
         let not_admitted = |reason| Outcome::NotAdmitted { reason };
-        if self.shared.stream.set_write_timeout(Some(SENDING)).is_err() {
+        let frame = command.frame(stdin.is_some());
+        let limit = self.ack.max_command;
+        if frame.len() - HEADER > limit as usize {
+            return not_admitted(Refused::CommandTooLong { limit });
+        }
+        let stream = &self.shared.stream;
+        if stream.set_write_timeout(Some(SENDING)).is_err() {
             return not_admitted(Refused::Closed);
         }
-        match self.shared.send_command(&bytes) {
+        match self.shared.send_command(&frame) {
             Ok(true) => {}
             Ok(false) => return not_admitted(Refused::Cancelled),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 // Half a command can never be accepted.
-                self.shared.stream.shutdown();
+                stream.shutdown();
                 return not_admitted(Refused::Stalled);
             }
             // The server may have said why before it closed.
             Err(_) => {}
         }
-        follow(self, on_frame)
+        // Input may wait as long as the server was stopped. A connection that is
+        // gone refuses this, and is found out by reading.
+        let _gone = stream.set_write_timeout(None);
+        follow(self, stdin, on_chunk)
     }
 }
 
-impl Command {
+/// Writes, and flushes unless more is about to come.
+fn write(
+    stream: &'static str,
+    to: &mut dyn Write,
+    bytes: &[u8],
+    is_last: bool,
+) -> Result<(), Interruption> {
+    let written = to.write_all(bytes);
+    let written = written.and_then(|()| if is_last { to.flush() } else { Ok(()) });
+    written.map_err(|error| Interruption::Output {
+        stream,
+        kind: error.kind(),
+    })
+}
+
+impl Pending {
     /// As [`Client::run`], for a command that was sent already.
-    pub fn finish(self, on_frame: impl FnMut(Frame<'_>)) -> Outcome {
-        follow(self.0, on_frame)
+    pub fn finish(self, mut on_chunk: impl FnMut(OutputChunk<'_>)) -> Outcome {
+        follow(self.0, &mut None, |chunk, _| {
+            on_chunk(chunk);
+            Ok(())
+        })
     }
 }
 
 /// Reads the answer to a command that was sent, and ends the connection: also if
 /// a canceller is still around and keeps the socket.
-fn follow(mut client: Client, on_frame: impl FnMut(Frame<'_>)) -> Outcome {
-    let outcome = read_answer(&mut client, on_frame);
+fn follow(
+    mut client: Client,
+    stdin: &mut Option<Box<dyn Read + Send>>,
+    on_chunk: impl FnMut(OutputChunk<'_>, bool) -> Result<(), Interruption>,
+) -> Outcome {
+    let mut pump = Pump::new(&client.shared);
+    let outcome = read_answer(&mut client, &mut pump, stdin, on_chunk);
     client.shared.stream.shutdown();
     outcome
 }
 
-fn read_answer(client: &mut Client, mut on_frame: impl FnMut(Frame<'_>)) -> Outcome {
+fn read_answer(
+    client: &mut Client,
+    pump: &mut Pump,
+    stdin: &mut Option<Box<dyn Read + Send>>,
+    mut on_chunk: impl FnMut(OutputChunk<'_>, bool) -> Result<(), Interruption>,
+) -> Outcome {
     let limit = client.limit;
     let mut admitted = false;
     let mut counts = Counts::default();
@@ -151,32 +249,39 @@ fn read_answer(client: &mut Client, mut on_frame: impl FnMut(Frame<'_>)) -> Outc
         };
         let payload = client.reader.payload(&frame);
         let length = payload.len() as u64;
-        match (frame.kind, admitted) {
-            (Kind::Accepted, false) => admitted = true,
-            (Kind::Refused, false) => return refused(decode(payload)),
+        let chunk = match (frame.kind, admitted) {
+            (Kind::Accepted, false) => {
+                admitted = true;
+                None
+            }
+            (Kind::Refused, false) => return refused(Refusal::decode(payload)),
             (Kind::Stdout, true) => {
                 counts.stdout += length;
-                on_frame(Frame::Stdout(payload));
+                Some(OutputChunk::Stdout(payload))
             }
             (Kind::Stderr, true) => {
                 counts.stderr += length;
-                on_frame(Frame::Stderr(payload));
+                Some(OutputChunk::Stderr(payload))
+            }
+            (Kind::Event, true) if parts.is_empty() => {
+                counts.events += length;
+                Some(OutputChunk::Event(payload))
             }
             (Kind::Event | Kind::EventPart, true) => {
                 counts.events += length;
-                if parts.is_empty() && frame.kind == Kind::Event {
-                    on_frame(Frame::Event(payload));
-                    continue;
-                }
                 if parts.len() + payload.len() > MAX_EVENT {
                     return protocol("an event is too long");
                 }
                 parts.extend_from_slice(payload);
-                if frame.kind == Kind::Event {
-                    on_frame(Frame::Event(&parts));
-                    parts = Vec::new();
-                }
+                (frame.kind == Kind::Event).then_some(OutputChunk::Event(&parts))
             }
+            (Kind::StdinCredit, true) => match credit_from_payload(payload) {
+                Some(credit) => {
+                    pump.grant(credit, stdin);
+                    None
+                }
+                None => return protocol("the credit for input cannot be read"),
+            },
             (Kind::End, true) => {
                 return match decode::<End>(payload) {
                     None => protocol("the end cannot be read"),
@@ -188,6 +293,15 @@ fn read_answer(client: &mut Client, mut on_frame: impl FnMut(Frame<'_>)) -> Outc
                 };
             }
             (kind, _) => return protocol(&format!("a frame {kind:?} where none is expected")),
+        };
+        if let Some(chunk) = chunk {
+            if let Err(reason) = on_chunk(chunk, client.reader.is_empty()) {
+                // The end of the connection tells the command.
+                return Outcome::Interrupted { reason };
+            }
+            if frame.kind == Kind::Event {
+                parts = Vec::new();
+            }
         }
     }
 }
@@ -204,6 +318,7 @@ fn refused(refusal: Option<Refusal>) -> Outcome {
         Some(Refusal::Draining) => Refused::Draining,
         Some(Refusal::Denied) => Refused::Denied,
         Some(Refusal::CommandTooLong { limit }) => Refused::CommandTooLong { limit },
+        Some(Refusal::Unreadable) => Refused::Unreadable,
         // The version was agreed on before.
         Some(Refusal::Version { .. }) | None => return protocol("the refusal cannot be read"),
     };

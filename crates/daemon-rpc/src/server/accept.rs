@@ -1,16 +1,20 @@
-//! Accepting connections, as many as allowed, until the service ends.
+//! Accepting connections, as many as allowed, until the service has ended.
+//!
+//! While it ends they are accepted as well, so that whoever comes is told.
 
+use std::fs;
 use std::io;
 use std::net::TcpListener as StdTcp;
-use std::os::unix::net::UnixListener as StdUnix;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener as StdUnix, UnixStream as StdStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::config::{ServeError, ServerConfig};
 use super::socket::Socket;
@@ -45,7 +49,44 @@ impl From<StdUnix> for Listener {
 /// The same, registered with the runtime.
 pub(super) enum Prepared {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    Unix(UnixListener, Option<SocketFile>),
+}
+
+/// The file of a Unix socket, and which one of that name it is.
+pub(super) struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn of(listener: &StdUnix) -> Option<SocketFile> {
+        let path = listener.local_addr().ok()?.as_pathname()?.to_owned();
+        let metadata = fs::symlink_metadata(&path).ok()?;
+        Some(SocketFile {
+            path,
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+
+    /// Nobody else may connect. The folder and the peer's user are checked as well;
+    /// this is for whoever looks at the file.
+    fn close_to_others(&self) -> io::Result<()> {
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o600))
+    }
+
+    /// Removes the file, if it still is this one. To be called while the socket
+    /// listens: nobody takes the place of a socket that answers, so it cannot
+    /// become another one in between.
+    fn remove(&self) {
+        let is_ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode));
+        if is_ours {
+            // A file that stays is taken for what it is by the next server.
+            let _removed = fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl Prepared {
@@ -56,7 +97,7 @@ impl Prepared {
                 stream.set_nodelay(true)?;
                 Ok(Socket::Tcp(stream))
             }
-            Prepared::Unix(listener) => Ok(Socket::Unix(listener.accept().await?.0)),
+            Prepared::Unix(listener, _) => Ok(Socket::Unix(listener.accept().await?.0)),
         }
     }
 }
@@ -81,23 +122,37 @@ pub(super) fn prepare(listener: Listener, config: &ServerConfig) -> Result<Prepa
         }
         Listener::Unix(listener) => {
             listener.set_nonblocking(true).map_err(failed)?;
+            let file = SocketFile::of(&listener);
+            if let Some(file) = &file {
+                file.close_to_others().map_err(failed)?;
+            }
             let listener = UnixListener::from_std(listener).map_err(failed)?;
-            Ok(Prepared::Unix(listener))
+            Ok(Prepared::Unix(listener, file))
         }
     }
 }
 
-/// Accepts until `shutdown`; those who wait in the queue then are told that the
+/// A connection that did not come through a listener.
+pub(super) fn adopt(stream: StdStream, config: &ServerConfig) -> Result<Socket, ServeError> {
+    let failed = |source| ServeError::Listener { source };
+    config.check()?;
+    stream.set_nonblocking(true).map_err(failed)?;
+    UnixStream::from_std(stream)
+        .map(Socket::Unix)
+        .map_err(failed)
+}
+
+/// Accepts until `closing`; those who wait in the queue then are told that the
 /// service ends, since closing the listener would reset them without a word.
 pub(super) async fn accept<H: CommandHandler>(
     listener: Prepared,
     server: &Arc<Server<H>>,
-    connections: &TaskTracker,
-    shutdown: &CancellationToken,
+    closing: &CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(server.config.max_connections));
+    let slots = &server.slots;
     let serve = |socket, slot: Option<OwnedSemaphorePermit>| {
         let server = Arc::clone(server);
+        let connections = server.connections.clone();
         connections.spawn(async move {
             connection::serve(socket, &server).await;
             drop(slot);
@@ -106,12 +161,12 @@ pub(super) async fn accept<H: CommandHandler>(
     let mut pause = PAUSE;
     loop {
         let accepted = async {
-            let slot = Arc::clone(&slots).acquire_owned().await.ok();
+            let slot = Arc::clone(slots).acquire_owned().await.ok();
             (listener.accept().await, slot)
         };
         let (accepted, slot) = tokio::select! {
             biased;
-            () = shutdown.cancelled() => break,
+            () = closing.cancelled() => break,
             accepted = accepted => accepted,
         };
         match accepted {
@@ -123,7 +178,7 @@ pub(super) async fn accept<H: CommandHandler>(
                 // The connection stays in the queue, and accepting it would fail
                 // again at once until another one ends.
                 tokio::select! {
-                    () = shutdown.cancelled() => break,
+                    () = closing.cancelled() => break,
                     () = tokio::time::sleep(pause) => {}
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -162,7 +217,10 @@ fn waiting(listener: Prepared) -> Vec<Socket> {
                 );
             }
         }
-        Prepared::Unix(listener) => {
+        Prepared::Unix(listener, file) => {
+            if let Some(file) = file {
+                file.remove();
+            }
             let Ok(listener) = listener.into_std() else {
                 return sockets;
             };

@@ -16,13 +16,10 @@ pub(super) fn admit(
         wire_min: WIRE_VERSION,
         wire_max: WIRE_VERSION,
         version: config.service_version(),
-    };
-    let known = match peer_uid {
-        Some(uid) => uid == 0 || uid == rustix::process::geteuid().as_raw(),
-        None => has_token(config, hello),
+        build: config.build.clone(),
     };
     // Who may not come in learns nothing else.
-    if !known {
+    if !is_known(config, hello.token.as_ref(), peer_uid) {
         return Err(Refusal::Denied);
     }
     if !(hello.wire_min..=hello.wire_max).contains(&WIRE_VERSION) {
@@ -37,9 +34,18 @@ pub(super) fn admit(
     Ok(())
 }
 
-/// Compares in a time that does not depend on how much of the token is right.
-fn has_token(config: &ServerConfig, hello: &Hello) -> bool {
-    match (&config.token, &hello.token) {
+/// Whether it is the user of this server, or root; where the socket does not tell,
+/// whether it has the token. The time that takes does not depend on how much of
+/// the token is right.
+pub(super) fn is_known(
+    config: &ServerConfig,
+    token: Option<&[u8; 32]>,
+    peer_uid: Option<u32>,
+) -> bool {
+    if let Some(uid) = peer_uid {
+        return uid == 0 || uid == rustix::process::geteuid().as_raw();
+    }
+    match (&config.token, token) {
         (Some(ours), Some(theirs)) => ours.ct_eq(theirs).into(),
         _ => false,
     }
@@ -51,12 +57,13 @@ mod tests {
 
     fn hello() -> Hello {
         Hello {
-            wire_min: 1,
-            wire_max: 1,
+            wire_min: WIRE_VERSION,
+            wire_max: WIRE_VERSION,
             protocol: 7,
             max_frame: 4096,
             build: String::new(),
             token: None,
+            build_time: None,
         }
     }
 
@@ -92,8 +99,8 @@ mod tests {
             admit(&config, &other, Some(0), false),
             Err(Refusal::Version { .. })
         ));
-        other.wire_min = 2;
-        other.wire_max = 3;
+        other.wire_min = WIRE_VERSION + 1;
+        other.wire_max = WIRE_VERSION + 2;
         assert!(matches!(
             admit(&config, &other, Some(0), true),
             Err(Refusal::Version { .. })

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use daemon_contract::ServiceVersion;
 
+use crate::build::BuildInfo;
 use crate::frame::{DEFAULT_MAX_FRAME, HANDSHAKE_LIMIT};
 use crate::message::{HelloAck, WIRE_VERSION, encode};
 
@@ -18,6 +19,8 @@ pub struct ServerConfig {
     pub version: String,
     /// The application's protocol; clients must speak the same.
     pub protocol: u32,
+    /// The build of the program; clients may replace a daemon of another one.
+    pub build: BuildInfo,
     /// Further facts for clients; together with the names they must fit into the
     /// handshake (4 KiB).
     pub properties: BTreeMap<String, String>,
@@ -37,8 +40,13 @@ pub struct ServerConfig {
     pub command_timeout: Duration,
     /// How long commands may go on after the service was asked to end.
     pub drain: Duration,
-    /// How long a cancelled command may take when nobody waits for it.
+    /// How long a cancelled command may take before it is dropped.
     pub grace: Duration,
+    /// How long a command may take to go when it was dropped: one that blocks its
+    /// thread does not notice. Then it is reported as stuck and counts no more.
+    pub stuck_after: Duration,
+    /// The service ends when no command has run for this long; `None`: never.
+    pub idle_exit: Option<Duration>,
 }
 
 impl ServerConfig {
@@ -48,6 +56,7 @@ impl ServerConfig {
             service: service.into(),
             version: version.into(),
             protocol,
+            build: BuildInfo::default(),
             properties: BTreeMap::new(),
             token: None,
             max_command: 16 << 20,
@@ -58,6 +67,8 @@ impl ServerConfig {
             command_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(10),
             grace: Duration::from_secs(5),
+            stuck_after: Duration::from_secs(5),
+            idle_exit: None,
         }
     }
 
@@ -78,6 +89,7 @@ impl ServerConfig {
             // Every client can take what it must take during the handshake.
             max_frame: client_max_frame.min(self.max_frame).max(HANDSHAKE_LIMIT),
             max_command: self.max_command,
+            build: self.build.clone(),
         }
     }
 
@@ -98,6 +110,7 @@ impl std::fmt::Debug for ServerConfig {
             .field("service", &self.service)
             .field("version", &self.version)
             .field("protocol", &self.protocol)
+            .field("build", &self.build)
             .field("max_command", &self.max_command)
             .field("max_concurrent", &self.max_concurrent)
             .finish_non_exhaustive()

@@ -1,19 +1,27 @@
 //! The life of one connection: Hello, command, stream, end.
 
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::timeout;
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::admit::admit;
+use super::ask;
 use super::deliver::deliver;
+use super::registry::Slot;
 use super::socket::{Broken, Frames, Socket};
+use super::stdin::{self, StdinFeed};
 use super::{CommandHandler, IncomingCommand, Server, output};
-use crate::frame::{FrameError, HANDSHAKE_LIMIT, Kind, put};
-use crate::message::{CancelMode, EndStatus, Hello, HelloAck, Refusal, encode};
+use crate::command::{Head, WindowSize};
+use crate::frame::{DATA_CHUNK, FrameError, HANDSHAKE_LIMIT, Kind, put};
+use crate::message::{CancelMode, EndStatus, Hello, Refusal, StdinEnd, decode, encode};
 
 /// How long to wait for a client to take its last answer and close.
 const LINGER: Duration = Duration::from_secs(1);
@@ -22,106 +30,170 @@ const LINGER: Duration = Duration::from_secs(1);
 /// connection ends.
 pub(super) async fn serve<H: CommandHandler>(socket: Socket, server: &Arc<Server<H>>) {
     let mut frames = Frames::new(&socket);
-    let Some((ack, command)) = greet(&socket, &mut frames, server).await else {
-        return;
-    };
-    let run = async {
-        match Arc::clone(&server.commands).try_acquire_owned() {
-            Err(_) => refuse(&socket, &mut frames, &Refusal::Busy).await,
-            // A client that lost patience while this server was stopped expects
-            // that nothing happens any more.
-            Ok(_) if frames.is_gone() => {}
-            Ok(slot) => run(&socket, &mut frames, server, &ack, command, slot).await,
-        }
-    };
     tokio::select! {
-        () = run => {}
+        _done = converse(&socket, &mut frames, server) => {}
         // Long past its time; whoever still reads sees a stream without End.
         () = server.abort.cancelled() => {}
     }
 }
 
+async fn converse<H: CommandHandler>(
+    socket: &Socket,
+    frames: &mut Frames<'_>,
+    server: &Arc<Server<H>>,
+) -> Option<()> {
+    let greeted = greet(socket, frames, server).await?;
+    let Some((head, payload)) = read_command(&greeted) else {
+        return refuse(socket, frames, &Refusal::Unreadable).await;
+    };
+    let slot = match server.registry.admit(&head.name, greeted.client_pid) {
+        Ok(slot) => slot,
+        Err(refusal) => return refuse(socket, frames, &refusal).await,
+    };
+    // A client that lost patience while this server was stopped expects that
+    // nothing happens any more.
+    if frames.is_gone() {
+        return None;
+    }
+    let (feed, stdin) = stdin::channel(head.has_stdin);
+    let (resize, window) = watch::channel(head.terminal.size);
+    let command = IncomingCommand {
+        id: slot.id,
+        payload,
+        cwd: head.cwd(),
+        env: head.env(),
+        terminal: head.terminal,
+        name: head.name,
+        window,
+        stdin,
+        client_build: greeted.client_build,
+        client_pid: greeted.client_pid,
+    };
+    let side = ClientSide { feed, resize };
+    // Large, and only needed by those who run a command: most connections that
+    // are open at the same time wait for one.
+    Box::pin(run(
+        socket,
+        frames,
+        server,
+        greeted.max_frame,
+        command,
+        side,
+        slot,
+    ))
+    .await;
+    Some(())
+}
+
+/// A client that was let in, and the command that it sent.
+struct Greeted {
+    client_build: String,
+    client_pid: Option<u32>,
+    /// The largest frame that it takes.
+    max_frame: u32,
+    command: Bytes,
+}
+
+/// The head and the payload, if this is what the handler takes.
+fn read_command<P: serde::de::DeserializeOwned>(greeted: &Greeted) -> Option<(Head, P)> {
+    let (head, payload) = Head::decode(greeted.command.clone())?;
+    Some((head, decode(&payload)?))
+}
+
 /// Lets a client in and waits for its command; `None` if it does not come to that.
-async fn greet<H>(
+async fn greet<H: CommandHandler>(
     socket: &Socket,
     frames: &mut Frames<'_>,
     server: &Server<H>,
-) -> Option<(HelloAck, IncomingCommand)> {
+) -> Option<Greeted> {
     let config = &server.config;
     // A stranger gets no answer: it would not understand it.
     let first = timeout(config.handshake_timeout, frames.next(HANDSHAKE_LIMIT)).await;
-    let Ok(Ok((Kind::Hello, payload))) = first else {
-        return None;
+    let hello = match first.ok()?.ok()? {
+        (Kind::Hello, payload) => Hello::decode(&payload)?,
+        (Kind::Ask, payload) => {
+            ask::answer(socket, frames, server, &payload).await?;
+            return None;
+        }
+        _ => return None,
     };
-    let hello = Hello::decode(&payload)?;
     let (peer_uid, client_pid) = match socket.peer().ok()? {
         Some((uid, pid)) => (Some(uid), pid),
         None => (None, None),
     };
     if let Err(refusal) = admit(config, &hello, peer_uid, server.draining.is_cancelled()) {
-        refuse(socket, frames, &refusal).await;
-        return None;
+        return refuse(socket, frames, &refusal).await;
     }
     let ack = config.hello_ack(hello.max_frame);
-    send(
-        socket,
-        config.handshake_timeout,
-        Kind::HelloAck,
-        &encode(&ack),
-    )
-    .await?;
+    let patience = config.handshake_timeout;
+    send(socket, patience, Kind::HelloAck, &encode(&ack)).await?;
+    let limit = config.max_command.saturating_add(1);
     let next = tokio::select! {
         // A command that has arrived is refused as well, as nothing was promised.
         biased;
         () = server.draining.cancelled() => {
-            refuse(socket, frames, &Refusal::Draining).await;
-            return None;
+            return refuse(socket, frames, &Refusal::Draining).await;
         }
-        next = timeout(
-            config.command_timeout,
-            frames.next(config.max_command.saturating_add(1)),
-        ) => next.ok()?,
+        next = timeout(config.command_timeout, frames.next(limit)) => next.ok()?,
     };
     match next {
-        Ok((Kind::Command, payload)) => {
-            let command = IncomingCommand {
-                payload,
-                client_build: hello.build,
-                client_pid,
-            };
-            Some((ack, command))
-        }
+        Ok((Kind::Command, command)) => Some(Greeted {
+            client_build: hello.build,
+            client_pid,
+            max_frame: ack.max_frame,
+            command,
+        }),
         Err(Broken::Frame(FrameError::TooLong { .. })) => {
             let limit = config.max_command;
-            refuse(socket, frames, &Refusal::CommandTooLong { limit }).await;
-            None
+            refuse(socket, frames, &Refusal::CommandTooLong { limit }).await
         }
         // It only wanted to know who is here, or does not know the rules.
         Ok(_) | Err(_) => None,
     }
 }
 
-async fn send(socket: &Socket, patience: Duration, kind: Kind, payload: &[u8]) -> Option<()> {
+pub(super) async fn send(
+    socket: &Socket,
+    patience: Duration,
+    kind: Kind,
+    payload: &[u8],
+) -> Option<()> {
     let mut frame = Vec::new();
     put(&mut frame, kind, payload);
     timeout(patience, socket.write_all(&frame)).await.ok()?.ok()
 }
 
-async fn refuse(socket: &Socket, frames: &mut Frames<'_>, refusal: &Refusal) {
-    if send(socket, LINGER, Kind::Refused, &encode(refusal))
-        .await
-        .is_some()
-    {
-        linger(socket, frames).await;
-    }
+/// Says no, and nothing else: there is never anything to go on with.
+async fn refuse<T>(socket: &Socket, frames: &mut Frames<'_>, refusal: &Refusal) -> Option<T> {
+    send(socket, LINGER, Kind::Refused, &refusal.encode()).await?;
+    linger(socket, frames).await;
+    None
 }
 
 /// Closes in a way that does not destroy what the client has not read yet: with
 /// unread data on this side, closing would reset the connection.
-async fn linger(socket: &Socket, frames: &mut Frames<'_>) {
+pub(super) async fn linger(socket: &Socket, frames: &mut Frames<'_>) {
     socket.finish_writing();
     // Who does not close by then has to live with a reset.
     let _late = timeout(LINGER, frames.discard()).await;
+}
+
+/// What a client may tell its command while it runs.
+struct ClientSide {
+    feed: StdinFeed,
+    resize: watch::Sender<Option<WindowSize>>,
+}
+
+/// How a command is made to end.
+struct Ending {
+    /// It is asked to.
+    cancel: CancellationToken,
+    /// Its client does not want to wait for that.
+    hard: CancellationToken,
+    /// Its future is dropped.
+    abort: CancellationToken,
+    /// It runs on nevertheless.
+    stuck: CancellationToken,
 }
 
 /// Runs an admitted command to its end, or to that of its client.
@@ -129,74 +201,147 @@ async fn run<H: CommandHandler>(
     socket: &Socket,
     frames: &mut Frames<'_>,
     server: &Arc<Server<H>>,
-    ack: &HelloAck,
-    command: IncomingCommand,
-    slot: OwnedSemaphorePermit,
+    max_frame: u32,
+    command: IncomingCommand<H::Payload>,
+    side: ClientSide,
+    slot: Slot,
 ) {
-    let grace = server.config.grace;
+    let id = slot.id;
     // The promise is in the kernel's hands before the command begins.
-    if send(socket, grace, Kind::Accepted, &[]).await.is_none() {
+    let patience = server.config.grace;
+    if send(socket, patience, Kind::Accepted, &[]).await.is_none() {
         return;
     }
-    let cancel = server.cancel.child_token();
-    let (sink, queue) = output::channel(ack.max_frame);
-    let mut task = Running(tokio::spawn({
-        let (server, cancel) = (Arc::clone(server), cancel.clone());
-        async move {
-            // Given back when the command is really gone, however it goes, and
-            // before its client can hear of it.
-            let _slot = slot;
-            server.handler.handle(command, sink, cancel).await
-        }
-    }));
-    let abort = task.0.abort_handle();
-    let delivered = tokio::select! {
-        end = deliver(socket, queue, &mut task) => end.is_ok(),
-        () = watch(frames, &cancel, &abort) => false,
+    let ending = Ending {
+        cancel: server.cancel.child_token(),
+        hard: CancellationToken::new(),
+        abort: server.abort.child_token(),
+        stuck: CancellationToken::new(),
     };
+    let (sink, queue) = output::channel(max_frame);
+    let mut task = start(server, command, sink, slot, &ending);
+    let mut enforced = pin!(enforce(server, &ending, id));
+    let delivered = tokio::select! {
+        end = deliver(socket, queue, &side.feed, &mut task) => end.is_ok(),
+        () = watch(frames, &side, &ending) => false,
+        never = &mut enforced => match never {},
+    };
+    side.feed.gone();
     if delivered {
         linger(socket, frames).await;
         return;
     }
     // Nobody waits for it any more.
-    cancel.cancel();
-    if !task.0.is_finished() {
-        let _late = timeout(grace, task.ended()).await;
+    ending.cancel.cancel();
+    tokio::select! {
+        _nobody_hears_it = task.ended() => {}
+        never = &mut enforced => match never {},
     }
 }
 
-/// Reads what the client says during its command; returns when it is gone.
-async fn watch(frames: &mut Frames<'_>, cancel: &CancellationToken, abort: &AbortHandle) {
-    // Anything else than a Cancel breaks the rules, which is as good as leaving.
-    while let Ok((Kind::Cancel, payload)) = frames.next(HANDSHAKE_LIMIT).await {
-        let Some(mode) = CancelMode::from_payload(&payload) else {
-            return;
+/// Begins the command on a thread of its own.
+fn start<H: CommandHandler>(
+    server: &Arc<Server<H>>,
+    command: IncomingCommand<H::Payload>,
+    sink: output::OutputSink,
+    slot: Slot,
+    ending: &Ending,
+) -> Running {
+    let (tell, status) = oneshot::channel();
+    let (cancel, abort) = (ending.cancel.clone(), ending.abort.clone());
+    let (runtime, ours) = (Handle::current(), Arc::clone(server));
+    let started = server.threads.run(move || {
+        let work = async {
+            tokio::select! {
+                status = ours.handler.handle(command, sink, cancel) => status,
+                () = abort.cancelled() => EndStatus::Cancelled,
+            }
         };
-        cancel.cancel();
-        if mode == CancelMode::Hard {
-            abort.abort();
+        let status = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
+        // Given back when the command is really gone, however it went, and before
+        // its client can hear of it.
+        drop(slot);
+        // Nobody may be left to hear it.
+        let _heard =
+            tell.send(status.unwrap_or_else(|_| EndStatus::failed("the command panicked")));
+    });
+    Running {
+        status,
+        stuck: ending.stuck.clone(),
+        abort: ending.abort.clone(),
+        not_started: started.err(),
+    }
+}
+
+/// Gives a command that was cancelled its time, then drops it, and reports it if
+/// it does not go even then.
+async fn enforce<H: CommandHandler>(server: &Server<H>, ending: &Ending, id: u64) -> Infallible {
+    ending.cancel.cancelled().await;
+    tokio::select! {
+        () = ending.hard.cancelled() => {}
+        () = ending.abort.cancelled() => {}
+        () = sleep(server.config.grace) => {}
+    }
+    ending.abort.cancel();
+    sleep(server.config.stuck_after).await;
+    server.report_stuck(id);
+    ending.stuck.cancel();
+    std::future::pending().await
+}
+
+/// Reads what the client says during its command; returns when it is gone, or
+/// breaks the rules, which is as good as leaving.
+async fn watch(frames: &mut Frames<'_>, side: &ClientSide, ending: &Ending) {
+    while let Ok((kind, payload)) = frames.next(DATA_CHUNK as u32 + 1).await {
+        let is_valid = match kind {
+            Kind::Cancel => CancelMode::from_payload(&payload).map(|mode| {
+                ending.cancel.cancel();
+                if mode == CancelMode::Hard {
+                    ending.hard.cancel();
+                }
+            }),
+            Kind::Stdin => side.feed.bytes(&payload).then_some(()),
+            Kind::StdinEnd => StdinEnd::from_payload(&payload)
+                .filter(|end| side.feed.end(*end))
+                .map(drop),
+            Kind::Resize => decode(&payload).map(|size| {
+                side.resize.send_replace(Some(size));
+            }),
+            _ => None,
+        };
+        if is_valid.is_none() {
+            return;
         }
     }
 }
 
 /// A command that runs; dropping this drops it.
-pub(super) struct Running(JoinHandle<EndStatus>);
+pub(super) struct Running {
+    status: oneshot::Receiver<EndStatus>,
+    stuck: CancellationToken,
+    abort: CancellationToken,
+    /// Why it does not run after all.
+    not_started: Option<std::io::Error>,
+}
 
 impl Running {
     /// How it ended. Not to be called again after that.
     pub(super) async fn ended(&mut self) -> EndStatus {
-        match (&mut self.0).await {
-            Ok(status) => status,
-            Err(error) if error.is_cancelled() => EndStatus::Cancelled,
-            Err(_) => EndStatus::Failed {
-                message: "the command panicked".to_owned(),
-            },
+        if let Some(error) = &self.not_started {
+            return EndStatus::failed(format_args!("no thread for the command: {error}"));
+        }
+        tokio::select! {
+            // Its end is told in every case.
+            status = &mut self.status => status.unwrap_or(EndStatus::Cancelled),
+            () = self.stuck.cancelled() => EndStatus::failed(
+                "the command was cancelled, does not react, and may still be running",
+            ),
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.abort();
+        self.abort.cancel();
     }
 }

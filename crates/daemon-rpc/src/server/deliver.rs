@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::connection::Running;
 use super::output::{BUDGET, Queued};
 use super::socket::Socket;
+use super::stdin::StdinFeed;
 use crate::frame::{Kind, put};
 use crate::message::{Counts, End, EndStatus, clip_to, encode};
 
@@ -20,6 +21,7 @@ const MAX_MESSAGE: usize = 2048;
 pub(super) async fn deliver(
     socket: &Socket,
     mut queue: mpsc::Receiver<Queued>,
+    stdin: &StdinFeed,
     task: &mut Running,
 ) -> io::Result<()> {
     let mut counts = Counts::default();
@@ -41,6 +43,11 @@ pub(super) async fn deliver(
                 }
                 None => open = false,
             },
+            credit = stdin.credit(), if status.is_none() => {
+                put(&mut out, Kind::StdinCredit, &credit.to_be_bytes());
+                socket.write_all(&out).await?;
+                out.clear();
+            }
             ended = task.ended(), if status.is_none() => {
                 status = Some(ended);
                 // What is queued still goes out; whoever kept a sink has lost it.

@@ -3,6 +3,7 @@
 //! It is bounded in bytes: a command that produces faster than the client reads
 //! waits, and nothing is dropped.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,6 +28,16 @@ pub enum OutputError {
         /// Its length in bytes.
         length: usize,
     },
+}
+
+impl From<OutputError> for io::Error {
+    fn from(error: OutputError) -> io::Error {
+        let kind = match error {
+            OutputError::Closed => io::ErrorKind::BrokenPipe,
+            OutputError::TooLong { .. } => io::ErrorKind::InvalidInput,
+        };
+        io::Error::new(kind, error)
+    }
 }
 
 /// A frame that waits.

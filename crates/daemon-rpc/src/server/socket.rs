@@ -122,6 +122,10 @@ impl<'a> Frames<'a> {
             if let Some(frame) = self.decoder.next(limit).map_err(Broken::Frame)? {
                 return Ok(frame);
             }
+            if self.decoder.buffer.is_empty() {
+                // Whoever is silent for hours keeps no memory meanwhile.
+                self.decoder.buffer = BytesMut::new();
+            }
             match self.socket.read(&mut self.decoder.buffer).await {
                 Ok(1..) => {}
                 // A connection that breaks says no more than one that ends.

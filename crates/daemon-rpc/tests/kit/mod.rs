@@ -3,7 +3,9 @@
 //! The first word of a command says what it does:
 //! `echo <text>` repeats the text on standard output; `exit <n>` ends so;
 //! `flood <n>` produces n bytes; `wait` waits to be cancelled; `deaf` waits and
-//! ignores that; `event <n>` sends one event of n bytes; `fail <text>`; `panic`.
+//! ignores that; `cat` repeats its input; `read` reads some of it; `where` tells what
+//! it knows of its client; `resize` waits for a new size of the window; `block`
+//! blocks its thread; `event <n>` sends one event of n bytes; `fail <text>`; `panic`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test program uses its own part of this")]
@@ -11,14 +13,14 @@
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use daemon_contract::Endpoint;
 use daemon_rpc::{
-    Client, ClientConfig, CommandHandler, EndStatus, Frame, IncomingCommand, Listener, Outcome,
-    OutputSink, ServerConfig, serve,
+    Client, ClientConfig, Command, CommandHandler, CommandStatus, EndStatus, IncomingCommand,
+    Listener, Outcome, OutputChunk, OutputSink, ServerConfig, serve,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +36,13 @@ pub(crate) struct Seen {
     pub(crate) cancelled: AtomicUsize,
     pub(crate) dropped: AtomicUsize,
     pub(crate) produced: AtomicUsize,
+    /// Bytes of input that commands have read.
+    pub(crate) read: AtomicUsize,
+    /// Inputs that broke off.
+    pub(crate) broken: AtomicUsize,
+    pub(crate) stuck: AtomicUsize,
+    /// Lets what blocks go.
+    pub(crate) unblock: AtomicBool,
 }
 
 impl Seen {
@@ -58,16 +67,18 @@ impl Drop for CountDrop {
 pub(crate) struct Commands(pub(crate) Arc<Seen>);
 
 impl CommandHandler for Commands {
+    type Payload = ();
+
     async fn handle(
         &self,
-        command: IncomingCommand,
+        mut command: IncomingCommand<()>,
         out: OutputSink,
         cancel: CancellationToken,
     ) -> EndStatus {
         let seen = &self.0;
         seen.begun.fetch_add(1, Ordering::SeqCst);
         let _counted = CountDrop(Arc::clone(seen));
-        let text = String::from_utf8_lossy(&command.payload).into_owned();
+        let text = command.name.clone();
         let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
         match word {
             "echo" => {
@@ -91,14 +102,57 @@ impl CommandHandler for Commands {
                 out.event(event).await.unwrap();
             }
             "wait" => {
-                out.stdout("waiting").await.unwrap();
+                let _gone = out.stdout("waiting").await;
                 cancel.cancelled().await;
                 seen.cancelled.fetch_add(1, Ordering::SeqCst);
                 return EndStatus::Cancelled;
             }
             "deaf" => {
-                out.stdout("waiting").await.unwrap();
+                let _gone = out.stdout("waiting").await;
                 std::future::pending::<()>().await;
+            }
+            "cat" => loop {
+                match command.stdin.next().await {
+                    Ok(Some(bytes)) => {
+                        seen.read.fetch_add(bytes.len(), Ordering::SeqCst);
+                        if out.stdout(bytes).await.is_err() {
+                            return EndStatus::Cancelled;
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        seen.broken.fetch_add(1, Ordering::SeqCst);
+                        return EndStatus::Failed {
+                            message: error.to_string(),
+                        };
+                    }
+                }
+            },
+            "read" => {
+                // Reads once, and no more.
+                let bytes = command.stdin.next().await.unwrap().unwrap();
+                seen.read.fetch_add(bytes.len(), Ordering::SeqCst);
+                cancel.cancelled().await;
+            }
+            "where" => {
+                let told = format!(
+                    "{:?} {:?} {:?} {}",
+                    command.cwd, command.env, command.terminal, command.client_build
+                );
+                out.stdout(told).await.unwrap();
+            }
+            "resize" => {
+                out.stdout("ready").await.unwrap();
+                command.window.changed().await.unwrap();
+                let size = *command.window.borrow();
+                out.stdout(format!("{size:?}")).await.unwrap();
+            }
+            "block" => {
+                out.stdout("blocking").await.unwrap();
+                let wait = &seen.unblock;
+                while !wait.load(Ordering::SeqCst) {
+                    std::thread::park_timeout(Duration::from_millis(5));
+                }
             }
             "fail" => {
                 return EndStatus::Failed {
@@ -108,6 +162,11 @@ impl CommandHandler for Commands {
             _ => panic!("unknown command {word}"),
         }
         EndStatus::Exit(0)
+    }
+
+    fn stuck(&self, command: &CommandStatus) {
+        assert!(command.is_stuck);
+        self.0.stuck.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -124,6 +183,7 @@ pub(crate) fn config() -> ServerConfig {
     let mut config = ServerConfig::new(SERVICE, "0.1.0", PROTOCOL);
     config.drain = Duration::from_millis(50);
     config.grace = Duration::from_millis(200);
+    config.stuck_after = Duration::from_secs(2);
     config
 }
 
@@ -170,13 +230,18 @@ impl Server {
         let mut output = Output::default();
         let outcome = self
             .client()
-            .run(command.as_bytes(), |frame| output.take(frame));
+            .run(&Command::new(command), |frame| output.take(frame));
         (outcome, output)
     }
 
     /// Asks it to end, and waits until it has.
     pub(crate) fn stop(&mut self) {
         self.shutdown.cancel();
+        self.join();
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
         }
@@ -222,11 +287,11 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    pub(crate) fn take(&mut self, frame: Frame<'_>) {
+    pub(crate) fn take(&mut self, frame: OutputChunk<'_>) {
         match frame {
-            Frame::Stdout(bytes) => self.stdout.extend_from_slice(bytes),
-            Frame::Stderr(bytes) => self.stderr.extend_from_slice(bytes),
-            Frame::Event(bytes) => self.events.push(bytes.to_vec()),
+            OutputChunk::Stdout(bytes) => self.stdout.extend_from_slice(bytes),
+            OutputChunk::Stderr(bytes) => self.stderr.extend_from_slice(bytes),
+            OutputChunk::Event(bytes) => self.events.push(bytes.to_vec()),
         }
     }
 }

@@ -1,0 +1,63 @@
+//! Questions about the server itself, which every version understands.
+
+use super::admit::is_known;
+use super::connection::{linger, send};
+use super::socket::{Frames, Socket};
+use super::{CommandHandler, Server};
+use crate::frame::Kind;
+use crate::message::{Ask, Refusal, Status, WIRE_VERSION, encode};
+
+/// Answers; whoever wants to see the end keeps its connection until then.
+pub(super) async fn answer<H: CommandHandler>(
+    socket: &Socket,
+    frames: &mut Frames<'_>,
+    server: &Server<H>,
+    payload: &[u8],
+) -> Option<()> {
+    let (ask, token) = Ask::decode(payload)?;
+    let peer = socket.peer().ok()?;
+    let patience = server.config.handshake_timeout;
+    if !is_known(&server.config, token.as_ref(), peer.map(|(uid, _)| uid)) {
+        send(socket, patience, Kind::Refused, &Refusal::Denied.encode()).await?;
+        linger(socket, frames).await;
+        return None;
+    }
+    match ask {
+        Ask::Status | Ask::Wait => {}
+        Ask::Stop => {
+            // Before the answer, which tells that the end has begun.
+            server.registry.drain();
+            server.shutdown.cancel();
+        }
+        Ask::Retire => {
+            server.registry.drain();
+            server.retire.cancel();
+        }
+    }
+    send(socket, patience, Kind::Status, &encode(&status(server))).await?;
+    if ask != Ask::Status {
+        tokio::select! {
+            () = server.ended.cancelled() => {}
+            () = frames.discard() => {}
+        }
+        return Some(());
+    }
+    linger(socket, frames).await;
+    Some(())
+}
+
+fn status<H: CommandHandler>(server: &Server<H>) -> Status {
+    let (is_draining, running, commands) = server.registry.status();
+    let connections = server.connections.len();
+    Status {
+        wire_min: WIRE_VERSION,
+        wire_max: WIRE_VERSION,
+        version: server.config.service_version(),
+        build: server.config.build.clone(),
+        is_draining,
+        connections: u32::try_from(connections).unwrap_or(u32::MAX),
+        uptime_secs: server.since.elapsed().as_secs(),
+        running,
+        commands,
+    }
+}

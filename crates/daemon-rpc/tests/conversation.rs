@@ -1,0 +1,410 @@
+//! What a client tells its command: input, window, directory, terminal. And what it
+//! may ask of the server itself. `PROTOCOL.md`, sections "Input" and "Questions".
+
+mod kit;
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use daemon_contract::Endpoint;
+use daemon_rpc::{
+    CancelMode, Client, Command, ConnectError, Daemon, EndStatus, Interruption, Outcome,
+    OutputChunk, Refused, Stopped, Streams, Terminal, WindowSize,
+};
+use kit::{PATIENCE, Server, client_config, config};
+
+const OK: Outcome = Outcome::Finished(EndStatus::Exit(0));
+
+/// Runs a command with this input; what became of it, and its output.
+fn feed(server: &Server, command: &str, stdin: impl Read + Send + 'static) -> (Outcome, Vec<u8>) {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let outcome = server.client().run_with(
+        &Command::new(command),
+        &mut Streams {
+            stdin: Some(Box::new(stdin)),
+            stdout: &mut stdout,
+            stderr: &mut stderr,
+            on_event: &mut |_| {},
+        },
+    );
+    (outcome, stdout)
+}
+
+fn daemon(endpoint: &Endpoint) -> Daemon {
+    Daemon::new(endpoint.clone(), "0.1.0", client_config())
+}
+
+/// Counts what is read of it.
+struct Counted<R>(R, std::sync::Arc<std::sync::atomic::AtomicUsize>);
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.0.read(buffer)?;
+        self.1.fetch_add(length, Ordering::SeqCst);
+        Ok(length)
+    }
+}
+
+#[test]
+fn input_of_any_length_arrives_whole() {
+    let server = Server::unix(config());
+    for length in [0, 1, 65_536, 262_143, 262_144, 262_145, 5_000_000] {
+        let input: Vec<u8> = (0..length).map(|n: u32| (n / 7) as u8).collect();
+        let (outcome, output) = feed(&server, "cat", io::Cursor::new(input.clone()));
+        assert_eq!(outcome, OK, "{length} bytes");
+        assert!(output == input, "{length} bytes");
+    }
+}
+
+#[test]
+fn a_command_that_does_not_read_leaves_the_input_alone() {
+    let server = Server::unix(config());
+    let read = std::sync::Arc::default();
+    let input = Counted(io::repeat(b'x'), std::sync::Arc::clone(&read));
+    assert_eq!(feed(&server, "exit 0", input).0, OK);
+    assert_eq!(read.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_command_that_stops_reading_takes_no_more_than_its_window() {
+    let server = Server::unix(config());
+    let read = std::sync::Arc::default();
+    let input = Counted(io::repeat(b'x'), std::sync::Arc::clone(&read));
+    let client = server.client();
+    let canceller = client.canceller();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            server.seen.wait(|seen| &seen.read, 1);
+            // It has taken some, and the window may fill up again behind that.
+            canceller.cancel(CancelMode::Soft);
+        });
+        let outcome = client.run_with(
+            &Command::new("read"),
+            &mut Streams {
+                stdin: Some(Box::new(input)),
+                stdout: &mut io::sink(),
+                stderr: &mut io::sink(),
+                on_event: &mut |_| {},
+            },
+        );
+        assert_eq!(outcome, OK);
+    });
+    let taken = read.load(Ordering::SeqCst);
+    assert!(taken <= 2 * (256 << 10), "{taken} bytes were taken");
+}
+
+#[test]
+fn an_input_that_breaks_off_is_not_its_end() {
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("no more paper"))
+        }
+    }
+    let server = Server::unix(config());
+    let (outcome, output) = feed(&server, "cat", (&b"some"[..]).chain(Broken));
+    let message = "the client could not read the rest of its input".to_owned();
+    assert_eq!(outcome, Outcome::Finished(EndStatus::Failed { message }));
+    assert_eq!(output, b"some");
+
+    // A client that dies is none either.
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let client = server.client();
+    let canceller = client.canceller();
+    std::thread::scope(|scope| {
+        let server = &server;
+        scope.spawn(move || {
+            theirs.write_all(b"some").unwrap();
+            server.seen.wait(|seen| &seen.read, 8);
+            canceller.abandon();
+        });
+        let outcome = client.run_with(
+            &Command::new("cat"),
+            &mut Streams {
+                stdin: Some(Box::new(ours)),
+                stdout: &mut io::sink(),
+                stderr: &mut io::sink(),
+                on_event: &mut |_| {},
+            },
+        );
+        let reason = Interruption::Abandoned;
+        assert_eq!(outcome, Outcome::Interrupted { reason });
+    });
+    server.seen.wait(|seen| &seen.broken, 2);
+}
+
+#[test]
+fn a_client_that_sends_more_input_than_granted_is_thrown_out() {
+    let server = Server::unix(config());
+    let Endpoint::Unix(path) = &server.endpoint else {
+        panic!("{}", server.endpoint);
+    };
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut words = b"\0\0\0\x10\x01dmnrpc\r\n\x02\x02\x07\x80\x20\0\0".to_vec();
+    // `wait` with an input, and a byte of it that nobody asked for.
+    words.extend(b"\0\0\0\x10\x02\x0e\x04wait\0\0\0\0\0\0\0\0\x01");
+    words.extend(b"\0\0\0\x02\x04x");
+    stream.write_all(&words).unwrap();
+    let mut said = Vec::new();
+    let _reset = stream.read_to_end(&mut said);
+    assert!(!said.is_empty());
+    // No End (0x18 after its length).
+    assert!(!said.windows(2).any(|pair| pair == b"\x06\x18"), "{said:?}");
+    server.seen.wait(|seen| &seen.cancelled, 1);
+}
+
+#[test]
+fn a_command_knows_where_its_client_is() {
+    let server = Server::unix(config());
+    let mut config = client_config();
+    config.build.id = "b7".to_owned();
+    let command = Command::new("where")
+        .with_cwd("/some/where")
+        .with_env("KEY", "value")
+        .with_terminal(Terminal {
+            stdout: true,
+            size: Some(WindowSize {
+                columns: 80,
+                rows: 24,
+            }),
+            term: "vt100".to_owned(),
+            no_color: true,
+            ..Terminal::default()
+        });
+    let mut output = kit::Output::default();
+    let outcome = Client::connect(&server.endpoint, config)
+        .unwrap()
+        .run(&command, |chunk| output.take(chunk));
+    assert_eq!(outcome, OK);
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "Some(\"/some/where\") [(\"KEY\", \"value\")] Terminal { stdin: false, stdout: true, \
+         stderr: false, size: Some(WindowSize { columns: 80, rows: 24 }), term: \"vt100\", \
+         no_color: true } b7"
+    );
+}
+
+#[test]
+fn a_new_size_of_the_window_reaches_the_command() {
+    let server = Server::unix(config());
+    let client = server.client();
+    let window = client.window();
+    let mut output = kit::Output::default();
+    let outcome = client.run(&Command::new("resize"), |chunk| {
+        if chunk == OutputChunk::Stdout(b"ready") {
+            window.resized(WindowSize {
+                columns: 132,
+                rows: 43,
+            });
+        } else {
+            output.take(chunk);
+        }
+    });
+    assert_eq!(outcome, OK);
+    let told = b"Some(WindowSize { columns: 132, rows: 43 })";
+    assert_eq!(output.stdout, told);
+}
+
+#[test]
+fn a_command_of_another_kind_is_refused() {
+    let server = Server::unix(config());
+    let nested = Command::new("exit 0").with_payload("text").unwrap();
+    // The handler's payload is `()`, which everything begins with.
+    assert_eq!(server.client().run(&nested, |_| {}), OK);
+    let Endpoint::Unix(path) = &server.endpoint else {
+        panic!("{}", server.endpoint);
+    };
+    let mut stream = UnixStream::connect(path).unwrap();
+    let mut words = b"\0\0\0\x10\x01dmnrpc\r\n\x02\x02\x07\x80\x20\0\0".to_vec();
+    words.extend(b"\0\0\0\x03\x02\x09x");
+    stream.write_all(&words).unwrap();
+    let mut said = Vec::new();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.read_to_end(&mut said).unwrap();
+    assert!(said.ends_with(b"\0\0\0\x02\x12\x05"), "{said:?}");
+}
+
+#[test]
+fn output_that_cannot_be_written_ends_the_command() {
+    struct Full;
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let server = Server::unix(config());
+    let outcome = server.client().run_with(
+        &Command::new("wait"),
+        &mut Streams {
+            stdin: None,
+            stdout: &mut Full,
+            stderr: &mut io::sink(),
+            on_event: &mut |_| {},
+        },
+    );
+    let reason = Interruption::Output {
+        stream: "output",
+        kind: io::ErrorKind::BrokenPipe,
+    };
+    assert_eq!(outcome, Outcome::Interrupted { reason });
+    server.seen.wait(|seen| &seen.cancelled, 1);
+}
+
+#[test]
+fn a_handler_that_blocks_is_reported_and_stops_nobody() {
+    let mut config = config();
+    config.max_concurrent = 1;
+    config.stuck_after = Duration::from_millis(50);
+    let mut server = Server::unix(config);
+    let client = server.client();
+    let canceller = client.canceller();
+    let outcome = client.run(&Command::new("block"), |_| {
+        // It blocks its own thread and no other.
+        let busy = server.run("exit 0").0;
+        let reason = Refused::Busy;
+        assert_eq!(busy, Outcome::NotAdmitted { reason });
+        canceller.cancel(CancelMode::Hard);
+    });
+    let Outcome::Finished(EndStatus::Failed { message }) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert!(message.contains("may still be running"), "{message}");
+    assert_eq!(server.seen.stuck.load(Ordering::SeqCst), 1);
+    // It takes no place of others any more, and is still told of.
+    assert_eq!(server.run("exit 0").0, OK);
+    let status = daemon(&server.endpoint).status().unwrap().unwrap();
+    assert_eq!(status.running, 1);
+    assert!(status.commands[0].is_stuck);
+    assert_eq!(status.commands[0].name, "block");
+    assert_eq!(status.commands[0].client_pid, Some(std::process::id()));
+    // Nor does it keep the service from ending.
+    server.stop();
+    server.seen.unblock.store(true, Ordering::SeqCst);
+}
+
+#[test]
+fn a_soft_cancel_becomes_a_hard_one_when_the_grace_is_over() {
+    let server = Server::unix(config());
+    let client = server.client();
+    let canceller = client.canceller();
+    let outcome = client.run(&Command::new("deaf"), |_| {
+        canceller.cancel(CancelMode::Soft)
+    });
+    assert_eq!(outcome, Outcome::Finished(EndStatus::Cancelled));
+    server.seen.wait(|seen| &seen.dropped, 1);
+}
+
+#[test]
+fn every_version_may_ask_who_is_there_and_ask_it_to_end() {
+    let mut config = config();
+    config.build.id = "b1".to_owned();
+    config.build.time = Some(1_700_000_000);
+    config.drain = PATIENCE;
+    let mut server = Server::unix(config);
+    let mut other = client_config();
+    other.protocol += 1;
+    let daemon = Daemon::new(server.endpoint.clone(), "9.9.9", other);
+    let status = daemon.status().unwrap().unwrap();
+    assert_eq!(status.version.pid, std::process::id());
+    assert_eq!(status.build.to_string(), "b1 (built at 1700000000)");
+    assert!(!status.is_draining);
+    assert_eq!((status.connections, status.running), (1, 0));
+
+    // What runs may finish; meanwhile others are told.
+    let client = server.client();
+    let canceller = client.canceller();
+    let mut ending = None;
+    let outcome = client.run(&Command::new("wait"), |_| {
+        ending = Some(daemon.stop(Duration::from_millis(1)).unwrap());
+        let error = Client::connect(&server.endpoint, client_config()).unwrap_err();
+        assert!(matches!(error, ConnectError::Draining { .. }), "{error:?}");
+        assert!(daemon.status().unwrap().unwrap().is_draining);
+        canceller.cancel(CancelMode::Soft);
+    });
+    assert_eq!(outcome, Outcome::Finished(EndStatus::Cancelled));
+    assert!(matches!(ending, Some(Stopped::Ending(status)) if status.running == 1));
+    server.stop();
+    assert_eq!(daemon.stop(PATIENCE).unwrap(), Stopped::NotRunning);
+    assert_eq!(daemon.status().unwrap(), None);
+    // Nothing is left.
+    let Endpoint::Unix(path) = &server.endpoint else {
+        panic!("{}", server.endpoint);
+    };
+    assert!(!path.exists());
+}
+
+#[test]
+fn the_socket_is_for_its_user_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let server = Server::unix(config());
+    assert_eq!(server.run("exit 0").0, OK);
+    let Endpoint::Unix(path) = &server.endpoint else {
+        panic!("{}", server.endpoint);
+    };
+    let mode = std::fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn who_asks_for_the_end_can_wait_for_it() {
+    let mut server = Server::unix(config());
+    let stopped = daemon(&server.endpoint).stop(PATIENCE).unwrap();
+    assert!(matches!(stopped, Stopped::Ended(_)), "{stopped:?}");
+    server.stop();
+}
+
+#[test]
+fn a_stranger_may_ask_nothing() {
+    let mut config = config();
+    config.token = Some([5; 32]);
+    let server = Server::tcp(config);
+    for token in [None, Some([6; 32])] {
+        let mut client = client_config();
+        client.token = token;
+        let daemon = Daemon::new(server.endpoint.clone(), "0.1.0", client);
+        let error = daemon.status().unwrap_err();
+        assert!(matches!(error, ConnectError::Denied { .. }), "{error:?}");
+        let error = daemon.stop(PATIENCE).unwrap_err();
+        assert!(matches!(error, ConnectError::Denied { .. }), "{error:?}");
+    }
+    assert!(!server.shutdown.is_cancelled());
+}
+
+#[test]
+fn a_service_of_another_name_is_not_stopped() {
+    let server = Server::unix(config());
+    let mut client = client_config();
+    client.service = "another".to_owned();
+    let daemon = Daemon::new(server.endpoint.clone(), "0.1.0", client);
+    let error = daemon.stop(PATIENCE).unwrap_err();
+    assert!(matches!(error, ConnectError::Foreign { .. }), "{error:?}");
+    assert!(!server.shutdown.is_cancelled());
+    assert_eq!(server.run("exit 0").0, OK);
+}
+
+#[test]
+fn a_service_without_work_ends() {
+    let mut config = config();
+    config.idle_exit = Some(Duration::from_millis(300));
+    let mut server = Server::unix(config);
+    let client = server.client();
+    let canceller = client.canceller();
+    let began = Instant::now();
+    // Not while something runs, however long.
+    let outcome = client.run(&Command::new("wait"), |_| {
+        let status = daemon(&server.endpoint).status().unwrap().unwrap();
+        assert!(!status.is_draining);
+        canceller.cancel(CancelMode::Soft);
+    });
+    assert_eq!(outcome, Outcome::Finished(EndStatus::Cancelled));
+    // It ends without being asked: nobody fires the token.
+    server.join();
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert_eq!(daemon(&server.endpoint).status().unwrap(), None);
+}
