@@ -1,9 +1,12 @@
+//! The README is the front page; the bytes on the wire stand in `PROTOCOL.md`.
+
 #![doc = include_str!("../README.md")]
 
 pub mod app;
 mod build;
 mod client;
 mod command;
+mod failpoint;
 mod frame;
 mod message;
 pub mod server;

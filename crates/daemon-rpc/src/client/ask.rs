@@ -46,7 +46,7 @@ fn ask_one(endpoint: &Endpoint, config: &ClientConfig, what: Ask) -> Result<Aske
         .set_write_timeout(Some(config.handshake_timeout))
         .map_err(failed)?;
     // If this fails, an answer that says why may be there nevertheless.
-    let _written = stream.write_all(&frame);
+    let _written = stream.write_all(&frame, "client-inside-question");
     let mut reader = FrameReader::new();
     let frame = first_answer(&stream, &mut reader, endpoint, config, deadline)?
         .ok_or_else(|| foreign(endpoint, config, Foreign::Closes))?;

@@ -48,7 +48,7 @@ impl Shared {
             return Ok(false);
         }
         *sent = Sent::Command;
-        self.stream.write_all(bytes)?;
+        self.stream.write_all(bytes, "client-inside-command")?;
         Ok(true)
     }
 
@@ -61,7 +61,7 @@ impl Shared {
         }
         let mut frame = Vec::with_capacity(payload.len() + 8);
         put(&mut frame, kind, payload);
-        self.stream.write_all(&frame)
+        self.stream.write_all(&frame, "client-inside-input")
     }
 
     pub(super) fn is_abandoned(&self) -> bool {

@@ -12,6 +12,7 @@ use super::read::{FrameReader, ReadError, Received};
 use super::stream::Stream;
 use crate::build::BuildInfo;
 use crate::command::Command;
+use crate::failpoint;
 use crate::frame::{DEFAULT_MAX_FRAME, HANDSHAKE_LIMIT, Kind, put};
 use crate::message::{Hello, HelloAck, Refusal, WIRE_VERSION, clip, decode};
 
@@ -173,6 +174,7 @@ fn connect(
     let deadline = Instant::now() + config.handshake_timeout;
     for _ in 0..ATTEMPTS {
         let stream = open(endpoint, config, deadline)?;
+        failpoint::hit("client-connected");
         if let Some(client) = handshake(stream, endpoint, config, &first, has_command, deadline)? {
             return Ok(client);
         }
@@ -264,8 +266,9 @@ fn handshake(
     let written = if has_command {
         shared.send_command(first).map(drop)
     } else {
-        stream.write_all(first)
+        stream.write_all(first, "client-inside-hello")
     };
+    failpoint::hit("client-after-hello");
     let mut reader = FrameReader::new();
     let Some(frame) = first_answer(stream, &mut reader, endpoint, config, deadline)? else {
         return Ok(None);

@@ -5,6 +5,7 @@
 //! wait there; who waits for the end of one that is about to go waits for the end
 //! of a connection to it.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -176,7 +177,12 @@ impl Daemon {
                 Err(error) => error,
             };
             if let Some(died) = child.as_mut().and_then(last_words) {
-                return Err(DaemonError::Died(Box::new(died)));
+                // One that was killed had no reason of its own not to start.
+                if died.status.signal().is_none() || attempt >= ATTEMPTS {
+                    return Err(DaemonError::Died(Box::new(died)));
+                }
+                child = None;
+                continue;
             }
             match &error {
                 ConnectError::VersionMismatch { theirs, .. }

@@ -7,6 +7,7 @@ use super::connect::{Client, Pending};
 use super::read::ReadError;
 use super::stdin::Pump;
 use crate::command::Command;
+use crate::failpoint;
 use crate::frame::{HEADER, Kind, MAX_EVENT};
 use crate::message::{Counts, End, EndStatus, Refusal, credit_from_payload, decode};
 
@@ -225,8 +226,10 @@ fn follow(
     stdin: &mut Option<Box<dyn Read + Send>>,
     on_chunk: impl FnMut(OutputChunk<'_>, bool) -> Result<(), Interruption>,
 ) -> Outcome {
+    failpoint::hit("client-after-command");
     let mut pump = Pump::new(&client.shared);
     let outcome = read_answer(&mut client, &mut pump, stdin, on_chunk);
+    failpoint::hit("client-after-end");
     client.shared.stream.shutdown();
     outcome
 }
@@ -252,6 +255,7 @@ fn read_answer(
         let chunk = match (frame.kind, admitted) {
             (Kind::Accepted, false) => {
                 admitted = true;
+                failpoint::hit("client-after-accepted");
                 None
             }
             (Kind::Refused, false) => return refused(Refusal::decode(payload)),
@@ -299,6 +303,7 @@ fn read_answer(
                 // The end of the connection tells the command.
                 return Outcome::Interrupted { reason };
             }
+            failpoint::hit("client-after-chunk");
             if frame.kind == Kind::Event {
                 parts = Vec::new();
             }

@@ -10,6 +10,8 @@ use daemon_contract::Endpoint;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, sockopt};
 
+use crate::failpoint;
+
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
@@ -63,11 +65,16 @@ impl Stream {
         }
     }
 
-    pub(super) fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => { stream }.write_all(bytes),
-            Stream::Unix(stream) => { stream }.write_all(bytes),
+    /// Writes all. `step` names what is written, for tests.
+    pub(super) fn write_all(&self, bytes: &[u8], step: &str) -> io::Result<()> {
+        for part in failpoint::halves(step, bytes) {
+            match self {
+                Stream::Tcp(stream) => { stream }.write_all(part),
+                Stream::Unix(stream) => { stream }.write_all(part),
+            }?;
+            failpoint::hit(step);
         }
+        Ok(())
     }
 
     /// Ends the connection for every thread that uses it.

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::{ServeError, ServerConfig};
 use super::socket::Socket;
 use super::{CommandHandler, Server, connection};
+use crate::failpoint;
 
 /// The first pause when the system has no descriptor for a connection; doubled
 /// up to [`LONGEST_PAUSE`] as long as that lasts.
@@ -219,7 +220,9 @@ fn waiting(listener: Prepared) -> Vec<Socket> {
         }
         Prepared::Unix(listener, file) => {
             if let Some(file) = file {
+                failpoint::hit("server-before-unlink");
                 file.remove();
+                failpoint::hit("server-after-unlink");
             }
             let Ok(listener) = listener.into_std() else {
                 return sockets;

@@ -20,6 +20,7 @@ use super::socket::{Broken, Frames, Socket};
 use super::stdin::{self, StdinFeed};
 use super::{CommandHandler, IncomingCommand, Server, output};
 use crate::command::{Head, WindowSize};
+use crate::failpoint;
 use crate::frame::{DATA_CHUNK, FrameError, HANDSHAKE_LIMIT, Kind, put};
 use crate::message::{CancelMode, EndStatus, Hello, Refusal, StdinEnd, decode, encode};
 
@@ -29,6 +30,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Serves one client. Whatever it sends, the worst that happens is that this
 /// connection ends.
 pub(super) async fn serve<H: CommandHandler>(socket: Socket, server: &Arc<Server<H>>) {
+    failpoint::hit("server-connected");
     let mut frames = Frames::new(&socket);
     tokio::select! {
         _done = converse(&socket, &mut frames, server) => {}
@@ -126,7 +128,9 @@ async fn greet<H: CommandHandler>(
     }
     let ack = config.hello_ack(hello.max_frame);
     let patience = config.handshake_timeout;
+    failpoint::hit("server-before-hello-ack");
     send(socket, patience, Kind::HelloAck, &encode(&ack)).await?;
+    failpoint::hit("server-after-hello-ack");
     let limit = config.max_command.saturating_add(1);
     let next = tokio::select! {
         // A command that has arrived is refused as well, as nothing was promised.
@@ -160,7 +164,8 @@ pub(super) async fn send(
 ) -> Option<()> {
     let mut frame = Vec::new();
     put(&mut frame, kind, payload);
-    timeout(patience, socket.write_all(&frame)).await.ok()?.ok()
+    let written = socket.write_all(&frame, "server-inside-answer");
+    timeout(patience, written).await.ok()?.ok()
 }
 
 /// Says no, and nothing else: there is never anything to go on with.
@@ -209,9 +214,11 @@ async fn run<H: CommandHandler>(
     let id = slot.id;
     // The promise is in the kernel's hands before the command begins.
     let patience = server.config.grace;
+    failpoint::hit("server-before-accepted");
     if send(socket, patience, Kind::Accepted, &[]).await.is_none() {
         return;
     }
+    failpoint::hit("server-after-accepted");
     let ending = Ending {
         cancel: server.cancel.child_token(),
         hard: CancellationToken::new(),

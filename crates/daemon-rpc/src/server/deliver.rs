@@ -8,6 +8,7 @@ use super::connection::Running;
 use super::output::{BUDGET, Queued};
 use super::socket::Socket;
 use super::stdin::StdinFeed;
+use crate::failpoint;
 use crate::frame::{Kind, put};
 use crate::message::{Counts, End, EndStatus, clip_to, encode};
 
@@ -38,14 +39,15 @@ pub(super) async fn deliver(
                     while out.len() < BUDGET && let Ok(frame) = queue.try_recv() {
                         append(&mut out, frame, &mut counts);
                     }
-                    socket.write_all(&out).await?;
+                    socket.write_all(&out, "server-inside-chunk").await?;
+                    failpoint::hit("server-after-chunk");
                     out.clear();
                 }
                 None => open = false,
             },
             credit = stdin.credit(), if status.is_none() => {
                 put(&mut out, Kind::StdinCredit, &credit.to_be_bytes());
-                socket.write_all(&out).await?;
+                socket.write_all(&out, "server-inside-credit").await?;
                 out.clear();
             }
             ended = task.ended(), if status.is_none() => {
@@ -60,7 +62,10 @@ pub(super) async fn deliver(
         *message = clip_to(message, MAX_MESSAGE);
     }
     put(&mut out, Kind::End, &encode(&End { status, counts }));
-    socket.write_all(&out).await
+    failpoint::hit("server-before-end");
+    socket.write_all(&out, "server-inside-end").await?;
+    failpoint::hit("server-after-end");
+    Ok(())
 }
 
 fn append(out: &mut Vec<u8>, frame: Queued, counts: &mut Counts) {

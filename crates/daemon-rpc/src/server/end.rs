@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{CommandHandler, Server};
+use crate::failpoint;
 
 /// Waits for a reason to end, and returns when no command runs any more that
 /// could be made to end.
@@ -22,6 +23,7 @@ pub(super) async fn conduct<H: CommandHandler>(server: &Server<H>, shutdown: &Ca
         () = idle(server) => true,
     };
     registry.drain();
+    failpoint::hit("server-drain");
     server.draining.cancel();
     if is_retired {
         tokio::select! {

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use rustix::net::{Shutdown, shutdown};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::failpoint;
 use crate::frame::{Decoder, FrameError, Kind};
 
 /// Bytes to make room for when there is something to read.
@@ -43,7 +44,16 @@ impl Socket {
         }
     }
 
-    pub(super) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+    /// Writes all. `step` names what is written, for tests.
+    pub(super) async fn write_all(&self, bytes: &[u8], step: &str) -> io::Result<()> {
+        for part in failpoint::halves(step, bytes) {
+            self.write_part(part).await?;
+            failpoint::hit(step);
+        }
+        Ok(())
+    }
+
+    async fn write_part(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let written = match self {
                 Socket::Tcp(stream) => {
