@@ -98,12 +98,12 @@ pub enum Error {
         /// The size that the server announces or sends.
         found: u64,
     },
-    /// The file would not fit into the cache.
-    #[error("`{url}` has more than {limit} bytes, which is all that the cache may hold")]
+    /// The file would not fit into the cache, or is larger than the caller takes.
+    #[error("`{url}` has more than {limit} bytes, which is the limit")]
     TooLarge {
         /// The URL.
         url: String,
-        /// The size limit of the cache.
+        /// The limit, in bytes.
         limit: u64,
     },
     /// The content is not what was asked for.

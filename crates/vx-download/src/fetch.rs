@@ -364,7 +364,7 @@ pub(crate) fn check_size(
     }
 }
 
-fn parse(text: &str) -> Result<Url, Error> {
+pub(crate) fn parse(text: &str) -> Result<Url, Error> {
     let wrong = |reason: String| Error::Url {
         url: text.to_owned(),
         reason,

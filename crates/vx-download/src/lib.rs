@@ -44,6 +44,7 @@
 mod blocking;
 mod cache;
 mod digest;
+mod document;
 mod entry;
 mod error;
 mod evict;

@@ -383,3 +383,27 @@ fn what_is_not_a_url_is_told() {
         assert!(error.to_string().contains(&format!("`{url}`")), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_document_is_read_anew_each_time_with_a_limit_and_retries() {
+    let scene = Scene::new();
+    let url = scene.server.url("/sum");
+    scene.server.file("/sum", "0123");
+    scene.server.fault_times("/sum", 1, HttpFault::Status(503));
+    let cache = scene.cache();
+    assert_eq!(cache.read(&url, 4).await.unwrap(), b"0123");
+    scene.server.file("/sum", "45678");
+    let error = cache.read(&url, 4).await.unwrap_err();
+    assert!(matches!(error, Error::TooLarge { limit: 4, .. }), "{error}");
+    assert_eq!(cache.read(&url, 5).await.unwrap(), b"45678");
+    let error = cache.read(&scene.server.url("/none"), 4).await.unwrap_err();
+    assert!(matches!(error, Error::Status { status: 404, .. }), "{error}");
+    scene.server.fault_times("/sum", 3, HttpFault::Truncated { after: 2 });
+    let error = cache.read(&url, 5).await.unwrap_err();
+    assert!(matches!(error, Error::Truncated { .. }), "{error}");
+    let path = scene.dir.path().join("document");
+    std::fs::write(&path, "local").unwrap();
+    let url = format!("file://{}", path.display());
+    assert_eq!(cache.read(&url, 5).await.unwrap(), b"local");
+    assert!(cache.read(&url, 4).await.is_err());
+}
