@@ -154,7 +154,10 @@ mod tests {
         let host = "x86_64-unknown-linux-gnu";
         assert_eq!(parsed("stable"), ("stable".into(), None, None));
         assert_eq!(parsed("1.90"), ("1.90".into(), None, None));
-        assert_eq!(parsed("1.90.0-beta.3"), ("1.90.0-beta.3".into(), None, None));
+        assert_eq!(
+            parsed("1.90.0-beta.3"),
+            ("1.90.0-beta.3".into(), None, None)
+        );
         assert_eq!(
             parsed(&format!("nightly-2025-09-01-{host}")),
             ("nightly".into(), some("2025-09-01"), some(host))
@@ -175,7 +178,10 @@ mod tests {
         assert_eq!(path, ToolchainName::Path("/opt/rust".into()));
         for text in ["", "a/b", "..", "none", "a b", "../x"] {
             let error = text.parse::<ToolchainName>().unwrap_err();
-            assert!(error.to_string().starts_with(&format!("`{text}`")), "{error}");
+            assert!(
+                error.to_string().starts_with(&format!("`{text}`")),
+                "{error}"
+            );
         }
     }
 

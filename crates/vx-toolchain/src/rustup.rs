@@ -190,7 +190,12 @@ mod tests {
         fs::hard_link(at("rustup"), at("hard")).unwrap();
         std::os::unix::fs::symlink("rustup", at("soft")).unwrap();
         std::os::unix::fs::symlink("real", at("link")).unwrap();
-        for (name, proxy) in [("hard", true), ("soft", true), ("real", false), ("link", false)] {
+        for (name, proxy) in [
+            ("hard", true),
+            ("soft", true),
+            ("real", false),
+            ("link", false),
+        ] {
             assert_eq!(is_proxy(&at(name)), proxy, "{name}");
         }
     }

@@ -1,0 +1,29 @@
+//! Releases of Rust from a distribution server, installed once for all who share a download cache.
+//!
+//! ```text
+//! channel ──► <server>/dist/channel-rust-<channel>.toml.sha256 ──► manifest ──► archives ──► checked files ──► installed
+//!             not kept                                             by hash      by hash      unpacked aside    renamed into place
+//! ```
+//!
+//! Everything but the hash of the manifest itself is fetched by its hash, through [`vx_download`].
+//! That hash comes from the same server as the manifest: it tells damage from content, and an honest server from a dishonest one only as far as TLS does.
+//! The signature that some servers offer beside it is not checked.
+//!
+//! What lies where on disk is told in `TOOLCHAINS.md`.
+
+mod error;
+mod install;
+mod manifest;
+mod record;
+mod store;
+mod unpack;
+
+pub use error::DistError;
+pub use install::{Dist, Event, Installed, Mode, Tell, Wanted};
+pub use manifest::{Archive, Manifest};
+pub use record::{Receipt, Record};
+pub use store::{Lease, Store};
+pub use unpack::UnpackError;
+
+/// Where releases come from unless the user says otherwise; manifests name their archives below it.
+pub const DEFAULT_SERVER: &str = "https://static.rust-lang.org";
