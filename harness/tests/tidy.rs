@@ -11,7 +11,7 @@ fn root() -> PathBuf {
 }
 
 /// The layer of each crate; a crate may depend on lower layers, and within layers 1 and 2 on those listed before it.
-const LAYERS: [(&str, u32); 15] = [
+const LAYERS: [(&str, u32); 18] = [
     ("daemon-contract", 0),
     ("daemon-lifecycle", 10),
     ("daemon-rpc", 11),
@@ -22,10 +22,13 @@ const LAYERS: [(&str, u32); 15] = [
     ("vx-tree", 20),
     ("vx-download", 20),
     ("vx-toolchain", 21),
+    ("vrift-store", 21),
     ("vx-casd", 30),
     ("vx-execd", 30),
     ("vx-daemon", 30),
+    ("vrift-daemon", 30),
     ("vx", 40),
+    ("vrift", 40),
     ("vx-testkit", 50),
 ];
 

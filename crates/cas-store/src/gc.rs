@@ -7,15 +7,15 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, Stat};
 use vx_proto::Digest;
 
 use crate::actions::read_at_most;
 use crate::area::{self, Area, Found};
-use crate::blob::{is_regular, last_use, open_file_unnoticed, unix_seconds};
-use crate::error::SweepError;
+use crate::blob::{fits, is_regular, last_use, open_file_unnoticed, unix_seconds};
+use crate::error::{ReadError, SweepError};
 use crate::index::parse_entry;
 use crate::layout::{self, Kind};
 use crate::record;
@@ -47,6 +47,30 @@ pub struct GcReport {
     pub temporary: u64,
     /// Quarantined files removed.
     pub quarantined: u64,
+}
+
+/// What [`Store::sweep`] may remove.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SweepOptions {
+    /// Stop as soon as no more space than this is in use, in bytes of whole blocks; `None` removes all that may go.
+    pub max_bytes: Option<u64>,
+    /// Leave alone what was used more recently, whoever used it; the trace of a use may be behind by the store's lease time.
+    pub unused_for: Duration,
+    /// Only say what would be removed.
+    pub dry_run: bool,
+}
+
+/// What [`Store::sweep`] removed, or would.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Blobs removed, each with its executable twin.
+    pub blobs: u64,
+    /// Bytes they took in whole blocks.
+    pub bytes_freed: u64,
+    /// Bytes that all other blobs take in whole blocks.
+    pub bytes_kept: u64,
+    /// Blobs that nobody wants to keep and that stay because they were used recently.
+    pub in_use: u64,
 }
 
 const BLOCK: u64 = 4096;
@@ -95,7 +119,83 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Removes the blobs for which `is_dead` holds and which nobody used recently, least recently used first.
+    ///
+    /// What else lies in the store stays; a full collection is [`Store::gc`].
+    /// `is_dead` must stay true while this runs: nobody may begin to rely on such a blob without asking the store for it.
+    pub fn sweep(
+        &self,
+        is_dead: &dyn Fn(&Digest) -> bool,
+        options: &SweepOptions,
+    ) -> Result<Swept, SweepError> {
+        let inner = &self.inner;
+        inner
+            .sweep_dead(is_dead, options)
+            .map_err(|source| SweepError {
+                task: "collect garbage of",
+                path: inner.root.clone(),
+                source,
+            })
+    }
+
+    /// Whether there is a file of the blob's name and size; asking is no use of it.
+    pub fn has_file(&self, digest: &Digest) -> Result<bool, ReadError> {
+        let look = || -> io::Result<bool> {
+            let Some(shard) = self.inner.blobs.shard(&digest.hash)? else {
+                return Ok(*digest == Digest::EMPTY);
+            };
+            let stat = area::stat(&shard, &layout::blob_name(digest, Kind::Plain))?;
+            Ok(*digest == Digest::EMPTY || stat.is_some_and(|stat| fits(&stat, digest)))
+        };
+        look().map_err(|source| ReadError::blob(digest, source))
+    }
+
+    /// Removes temporary files that dead processes left and everything in quarantine; returns how many files of each.
+    pub fn clean(&self, dry_run: bool) -> Result<(u64, u64), SweepError> {
+        let clean = || -> io::Result<(u64, u64)> {
+            let temporary = self.inner.scratch.remove_dead(dry_run)?;
+            Ok((temporary, self.inner.empty_quarantine(dry_run)?))
+        };
+        clean().map_err(|source| SweepError {
+            task: "clean",
+            path: self.inner.root.clone(),
+            source,
+        })
+    }
+}
+
 impl Inner {
+    fn sweep_dead(
+        &self,
+        is_dead: &dyn Fn(&Digest) -> bool,
+        options: &SweepOptions,
+    ) -> io::Result<Swept> {
+        let mut order: Vec<(Entry, Usage)> = self.entries()?.into_iter().collect();
+        order.retain(|(entry, _)| matches!(entry, Entry::Blob(_)));
+        order.sort_unstable_by_key(|(entry, usage)| (usage.last_use, *entry));
+        let mut swept = Swept {
+            bytes_kept: order.iter().map(|(_, usage)| usage.charge).sum(),
+            ..Swept::default()
+        };
+        for (entry, usage) in order {
+            if options.max_bytes.is_some_and(|max| swept.bytes_kept <= max) {
+                break;
+            }
+            if *entry.digest() == Digest::EMPTY || !is_dead(entry.digest()) {
+                continue;
+            }
+            if self.remove(&entry, options.dry_run, options.unused_for)? {
+                swept.blobs += 1;
+                swept.bytes_freed += usage.charge;
+                swept.bytes_kept -= usage.charge;
+            } else {
+                swept.in_use += 1;
+            }
+        }
+        Ok(swept)
+    }
+
     fn collect(&self, options: &GcOptions) -> io::Result<GcReport> {
         let mut report = GcReport {
             temporary: self.scratch.remove_dead(options.dry_run)?,
@@ -107,11 +207,15 @@ impl Inner {
         order.sort_unstable_by_key(|(entry, usage)| (usage.last_use, *entry));
         report.bytes_kept = order.iter().map(|(_, usage)| usage.charge).sum();
         let mut gone = HashSet::new();
+        // The trace is coarse, hence the second term.
+        let protected = self.lease.saturating_add(self.granularity);
         for (entry, usage) in order {
             if report.bytes_kept <= options.max_bytes {
                 break;
             }
-            if entry == Entry::Blob(Digest::EMPTY) || !self.remove(&entry, options.dry_run)? {
+            if entry == Entry::Blob(Digest::EMPTY)
+                || !self.remove(&entry, options.dry_run, protected)?
+            {
                 continue;
             }
             report.bytes_kept -= usage.charge;
@@ -153,7 +257,7 @@ impl Inner {
     }
 
     /// Removes an entry unless it is in use; returns whether it is gone, or would be.
-    fn remove(&self, entry: &Entry, dry_run: bool) -> io::Result<bool> {
+    fn remove(&self, entry: &Entry, dry_run: bool, unused_for: Duration) -> io::Result<bool> {
         let area = match entry {
             Entry::Action(_) => &self.actions,
             Entry::Blob(_) => &self.blobs,
@@ -165,7 +269,7 @@ impl Inner {
         let names = entry.names();
         for name in &names {
             if let Some(stat) = area::stat(&shard, name)?
-                && self.is_in_use(entry.digest(), &stat)
+                && self.is_in_use(entry.digest(), &stat, unused_for)
             {
                 return Ok(false);
             }
@@ -178,11 +282,10 @@ impl Inner {
         Ok(true)
     }
 
-    fn is_in_use(&self, digest: &Digest, stat: &Stat) -> bool {
-        let protected = self.lease.saturating_add(self.granularity).as_secs();
+    fn is_in_use(&self, digest: &Digest, stat: &Stat, unused_for: Duration) -> bool {
         let age = i128::from(unix_seconds(SystemTime::now())) - i128::from(last_use(stat));
-        // The trace is coarse, hence the second term; one far in the future comes from a wrong clock.
-        self.leases.holds(digest) || age.unsigned_abs() < u128::from(protected)
+        // A trace far in the future comes from a wrong clock.
+        self.leases.holds(digest) || age.unsigned_abs() < u128::from(unused_for.as_secs())
     }
 
     /// Removes index entries that are damaged or whose blob is gone; a dry run asks `gone` as well.

@@ -4,7 +4,7 @@
 //! What is hashed is what was written, so a file that changes meanwhile yields a blob that is right under its own name.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Seek};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -56,6 +56,13 @@ impl Store {
         self.stage(path, false)
     }
 
+    /// Writes a copy of `file` from its start, to be committed in a [`Group`](crate::Group).
+    ///
+    /// `path` is its name in errors and nothing else; the file may have come from another process.
+    pub fn stage_open_file(&self, file: File, path: &Path) -> Result<Pending, PutError> {
+        self.stage_file_at(file, path, false)
+    }
+
     fn stage(&self, path: &Path, sync: bool) -> Result<Pending, PutError> {
         let unreadable = |source| PutError::source_file(path, source);
         let mut options = std::fs::OpenOptions::new();
@@ -63,7 +70,17 @@ impl Store {
         options
             .read(true)
             .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
-        let mut source = options.open(path).map_err(unreadable)?;
+        let source = options.open(path).map_err(unreadable)?;
+        self.stage_file_at(source, path, sync)
+    }
+
+    fn stage_file_at(
+        &self,
+        mut source: File,
+        path: &Path,
+        sync: bool,
+    ) -> Result<Pending, PutError> {
+        let unreadable = |source| PutError::source_file(path, source);
         let metadata = source.metadata().map_err(unreadable)?;
         if !metadata.is_file() {
             return Err(unreadable(io::Error::new(
@@ -74,6 +91,7 @@ impl Store {
         if metadata.len() <= SMALL {
             // One more than there is, so that the end is found without growing.
             let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
+            source.rewind().map_err(unreadable)?;
             (&mut source)
                 .take(SMALL + 1)
                 .read_to_end(&mut bytes)
@@ -81,9 +99,9 @@ impl Store {
             if bytes.len() as u64 <= SMALL {
                 return self.stage_checked(Digest::of(&bytes), &bytes, sync);
             }
-            // It has grown; what was read is written again from the start.
-            source = options.open(path).map_err(unreadable)?;
+            // It has grown; what was read is written again.
         }
+        source.rewind().map_err(unreadable)?;
         self.stage_large(path, &mut source, metadata.len(), sync)
     }
 

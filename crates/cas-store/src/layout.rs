@@ -7,13 +7,21 @@ use vx_proto::Digest;
 
 /// Directories and files at a store's root, in the order of `STORE.md`.
 pub(crate) const FORMAT: &str = "format";
-pub(crate) const BLOBS: &str = "blobs/blake3";
+pub(crate) const BLOBS: [&str; 2] = ["blobs/blake3", "blake3"];
 pub(crate) const INDEX: &str = "index/sha256";
 pub(crate) const ACTIONS: &str = "actions";
 pub(crate) const TMP: &str = "tmp";
 pub(crate) const QUARANTINE: &str = "quarantine";
 /// First components of all of the above: what a store's root may contain.
-pub(crate) const ROOT_NAMES: [&str; 6] = [FORMAT, "blobs", "index", ACTIONS, TMP, QUARANTINE];
+pub(crate) const ROOT_NAMES: [&str; 7] =
+    [FORMAT, "blobs", "blake3", "index", ACTIONS, TMP, QUARANTINE];
+
+/// Where the blobs of a store with so many levels lie.
+///
+/// With two levels the path of a blob is promised to others, so it has nothing in it that says nothing.
+pub(crate) fn blobs(levels: u8) -> &'static str {
+    BLOBS[usize::from(levels > 1)]
+}
 
 /// The two inodes a blob can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -45,7 +45,7 @@ mod writer;
 pub use actions::ActionResults;
 pub use blob::VerifiedFile;
 pub use error::{OpenError, PlaceError, PutError, ReadError, SweepError};
-pub use gc::{GcOptions, GcReport};
+pub use gc::{GcOptions, GcReport, SweepOptions, Swept};
 pub use group::Group;
 pub use place::Placed;
 pub use stage::{Pending, Stored};

@@ -35,7 +35,10 @@ impl Store {
         let Some(claim) = self.claim_placeable(digest, executable)? else {
             return Ok(None);
         };
-        let mut path = self.inner.root.join(layout::BLOBS);
+        let mut path = self
+            .inner
+            .root
+            .join(layout::blobs(self.inner.blobs.levels()));
         path.extend(layout::shards(&digest.hash, self.inner.blobs.levels()));
         path.push(claim.name);
         Ok(Some(path))

@@ -138,7 +138,7 @@ impl Store {
         let area = |path, levels| Area::open(&root_dir, path, levels, mode).map_err(io);
         Ok(Store {
             inner: Arc::new(Inner {
-                blobs: area(layout::BLOBS, format.levels)?,
+                blobs: area(layout::blobs(format.levels), format.levels)?,
                 index: area(layout::INDEX, 1)?,
                 actions: area(layout::ACTIONS, 1)?,
                 quarantine: area::open_or_create_path(&root_dir, layout::QUARANTINE, mode)

@@ -87,7 +87,7 @@ impl Inner {
                 return Ok(());
             }
         }
-        self.expel(layout::BLOBS, found, report)
+        self.expel(layout::blobs(self.blobs.levels()), found, report)
     }
 
     /// Returns the number of whole records.

@@ -42,7 +42,11 @@ fn section_format() {
         let shard = if levels == 1 { "64" } else { "64/37" };
         let blob = dir
             .path()
-            .join("blobs/blake3")
+            .join(if levels == 1 {
+                "blobs/blake3"
+            } else {
+                "blake3"
+            })
             .join(shard)
             .join(format!("{ABC}_3.bin"));
         assert_eq!(fs::read(blob).unwrap(), b"abc");

@@ -52,7 +52,7 @@ fn open(root: &std::path::Path, levels: u8, durability: Durability) -> Store {
 
 fn blob_file(root: &std::path::Path, levels: u8, digest: &Digest, twin: bool) -> PathBuf {
     let hex = digest.hex();
-    let mut path = root.join("blobs/blake3");
+    let mut path = root.join(["blobs/blake3", "blake3"][usize::from(levels > 1)]);
     for level in 0..usize::from(levels) {
         path.push(&hex[level * 2..level * 2 + 2]);
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use cas_store::{GcOptions, GcReport, Options, Store, VerifyReport};
+use cas_store::{GcOptions, GcReport, Options, Store, SweepOptions, VerifyReport};
 use tempfile::TempDir;
 use vx_proto::{Digest, DigestFunction};
 
@@ -294,4 +294,43 @@ fn collecting_while_others_write_loses_nothing_they_were_promised() {
                 .unwrap();
         }
     });
+}
+
+#[test]
+fn a_sweep_takes_what_is_dead_and_nothing_else() {
+    let (dir, store) = store(Duration::ZERO);
+    let digests = ten(&store);
+    let is_dead = |digest: &Digest| digests.iter().position(|d| d == digest) >= Some(4);
+    let options = SweepOptions {
+        dry_run: true,
+        ..SweepOptions::default()
+    };
+    let plan = store.sweep(&is_dead, &options).unwrap();
+    assert_eq!((plan.blobs, plan.in_use), (6, 0));
+    assert_eq!((plan.bytes_freed, plan.bytes_kept), (6 * 4096, 4 * 4096));
+    assert_eq!(present(&store, &digests), [true; 10]);
+    let run = SweepOptions::default();
+    assert_eq!(store.sweep(&is_dead, &run).unwrap(), plan);
+    let left: Vec<bool> = (0..10).map(|n| n < 4).collect();
+    assert_eq!(present(&store, &digests), left);
+    drop(dir);
+}
+
+#[test]
+fn a_sweep_stops_at_its_budget_and_spares_what_was_used() {
+    let (_dir, store) = store(Duration::ZERO);
+    let digests = ten(&store);
+    let options = SweepOptions {
+        max_bytes: Some(7 * 4096),
+        ..SweepOptions::default()
+    };
+    assert_eq!(store.sweep(&|_| true, &options).unwrap().blobs, 3);
+    // Those left were used 97 to 91 hours ago.
+    let options = SweepOptions {
+        unused_for: Duration::from_secs(94 * 3600),
+        ..SweepOptions::default()
+    };
+    let swept = store.sweep(&|_| true, &options).unwrap();
+    assert_eq!((swept.blobs, swept.in_use), (4, 3));
+    assert_eq!(present(&store, &digests)[7..], [true; 3]);
 }

@@ -1,0 +1,41 @@
+//! Directories in a deduplicating store.
+//!
+//! A [`Home`] holds blobs (`the_source`, a [`cas_store::Store`]) and roots: which manifest of which user keeps which blobs.
+//! [`ingest`] puts a directory into a store, [`link`] makes one from it, [`phantom`] and [`restore`] replace files by projections and back, [`Home::collect`] removes what nobody keeps.
+//! Manifests are described in `MANIFEST.md`.
+//!
+//! The crate knows no sockets and no terminal: whoever has the blobs elsewhere implements [`Blobs`].
+
+mod access;
+mod blobs;
+mod check;
+mod collect;
+mod error;
+mod home;
+mod ingest;
+mod link;
+pub mod manifest;
+mod phantom;
+mod platform;
+mod project;
+mod restore;
+mod roots;
+mod scan;
+mod stamp;
+mod usage;
+
+pub use access::{Beneath, Reader};
+pub use blobs::{Blobs, Projection, Put, RootRequest};
+pub use check::{CheckOptions, CheckReport};
+pub use collect::{CollectOptions, CollectReport};
+pub use error::Error;
+pub use home::{Home, HomeOptions};
+pub use ingest::{IngestOptions, Ingested, Progress, ingest};
+pub use link::{How, LinkOptions, Linked, link};
+pub use phantom::{Phantom, phantom};
+pub use project::Project;
+pub use restore::{Restored, restore};
+pub use roots::{Root, RootId};
+pub use scan::{Scanned, Skipped, scan};
+pub use stamp::{Stamp, StatCache};
+pub use usage::{Usage, UserUsage};

@@ -1,0 +1,197 @@
+//! A directory of a user, and what is kept about it in its `.vrift`.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps};
+
+use crate::error::Error;
+use crate::home::lock_file;
+use crate::link::times;
+use crate::manifest::{MAX_BYTES, Manifest, Time};
+use crate::roots::{read_at_most, sync_dir, write_whole};
+use crate::stamp::{Stamp, StatCache, mtime};
+
+/// A directory that is, or will be, in a store.
+#[derive(Debug)]
+pub struct Project {
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+/// Held while a project is worked on.
+#[derive(Debug)]
+pub(crate) struct Locked {
+    file: File,
+}
+
+impl Project {
+    /// Opens a directory; nothing is written.
+    ///
+    /// # Errors
+    /// When it is no directory or cannot be read.
+    pub fn open(path: &Path) -> Result<Project, Error> {
+        let failed = |source| Error::io("open", path)(source);
+        let path = fs::canonicalize(path).map_err(failed)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir =
+            rustix::fs::open(&path, flags, Mode::empty()).map_err(Error::os("open", &path))?;
+        Ok(Project { path, dir })
+    }
+
+    /// The directory, without symbolic links.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory, open.
+    pub fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// Its `.vrift`.
+    pub fn own_dir(&self) -> PathBuf {
+        self.path.join(".vrift")
+    }
+
+    /// Its manifest's file.
+    pub fn manifest_path(&self) -> PathBuf {
+        self.own_dir().join("manifest.bin")
+    }
+
+    /// The device it is on.
+    pub(crate) fn device(&self) -> Result<u64, Error> {
+        let metadata = fs::metadata(&self.path).map_err(Error::io("look at", &self.path))?;
+        Ok(metadata.dev())
+    }
+
+    /// Makes `.vrift` if it is missing, and keeps every other process away from the project.
+    pub(crate) fn lock(&self) -> Result<Locked, Error> {
+        let own = self.own_dir();
+        let before = rustix::fs::fstat(&self.dir).map_err(Error::os("look at", &self.path))?;
+        match fs::DirBuilder::new().mode(0o700).create(&own) {
+            Ok(()) => {
+                // Our directory is no change of the user's; who may not set times has it as one.
+                let _ignored = rustix::fs::futimens(&self.dir, &times(mtime(&before)));
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::io("create", &own)(error)),
+        }
+        let metadata = fs::symlink_metadata(&own).map_err(Error::io("look at", &own))?;
+        if !metadata.is_dir() {
+            return Err(Error::Refused(format!(
+                "`{}` is no directory; it has to be moved away",
+                own.display()
+            )));
+        }
+        let path = own.join("lock");
+        let file = match lock_file(&path, FlockOperation::NonBlockingLockExclusive) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => {
+                return Err(Error::Busy {
+                    path: self.path.clone(),
+                });
+            }
+            result => result?,
+        };
+        let ignore = own.join(".gitignore");
+        if !ignore.exists() {
+            write_whole(&ignore, b"*\n")?;
+        }
+        Ok(Locked { file })
+    }
+
+    /// The manifest of the last ingest.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn manifest(&self) -> Result<Option<Manifest>, Error> {
+        let path = self.manifest_path();
+        match read_at_most(&path, MAX_BYTES as u64) {
+            Ok(bytes) => Manifest::parse(&bytes)
+                .map(Some)
+                .map_err(|source| Error::Manifest { path, source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", path)(error)),
+        }
+    }
+
+    pub(crate) fn write_manifest(&self, bytes: &[u8]) -> Result<(), Error> {
+        write_whole(&self.manifest_path(), bytes)
+    }
+
+    pub(crate) fn stat_cache(&self, store: &[u8; 16]) -> StatCache {
+        let bytes = read_at_most(&self.own_dir().join("stat.bin"), MAX_BYTES as u64);
+        StatCache::parse(&bytes.unwrap_or_default(), store)
+    }
+
+    pub(crate) fn write_stat_cache(
+        &self,
+        cache: &StatCache,
+        store: &[u8; 16],
+    ) -> Result<(), Error> {
+        write_whole(&self.own_dir().join("stat.bin"), &cache.encode(store))
+    }
+
+    /// The journal of a project whose files are projections: the manifest they are projections of.
+    pub(crate) fn journal(&self) -> Result<Option<Manifest>, Error> {
+        let path = self.own_dir().join("phantom");
+        match read_at_most(&path, MAX_BYTES as u64) {
+            Ok(bytes) => Manifest::parse(&bytes)
+                .map(Some)
+                .map_err(|source| Error::Manifest { path, source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", path)(error)),
+        }
+    }
+
+    /// Whether files of the project may be projections.
+    pub fn is_phantom(&self) -> bool {
+        fs::symlink_metadata(self.own_dir().join("phantom")).is_ok()
+    }
+
+    pub(crate) fn write_journal(&self, manifest: &[u8]) -> Result<(), Error> {
+        write_whole(&self.own_dir().join("phantom"), manifest)
+    }
+
+    pub(crate) fn remove_journal(&self) -> Result<(), Error> {
+        let path = self.own_dir().join("phantom");
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("remove", path)(error))
+            }
+            _ => sync_dir(&self.own_dir()),
+        }
+    }
+
+    /// Where files are put together before they get their names, on the same file system.
+    pub(crate) fn scratch(&self) -> Result<PathBuf, Error> {
+        let path = self.own_dir().join("tmp");
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(Error::io("create", path)(error))
+            }
+            _ => Ok(path),
+        }
+    }
+}
+
+impl Locked {
+    /// What the clock of the project's file system says.
+    pub(crate) fn now(&self) -> Result<Time, Error> {
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_NOW,
+        };
+        let times = Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
+        let failed = || Error::os("touch", ".vrift/lock");
+        rustix::fs::futimens(&self.file, &times).map_err(failed())?;
+        let stat = rustix::fs::fstat(&self.file).map_err(failed())?;
+        Ok(Stamp::of(&stat).changed())
+    }
+}
