@@ -397,8 +397,13 @@ async fn a_document_is_read_anew_each_time_with_a_limit_and_retries() {
     assert!(matches!(error, Error::TooLarge { limit: 4, .. }), "{error}");
     assert_eq!(cache.read(&url, 5).await.unwrap(), b"45678");
     let error = cache.read(&scene.server.url("/none"), 4).await.unwrap_err();
-    assert!(matches!(error, Error::Status { status: 404, .. }), "{error}");
-    scene.server.fault_times("/sum", 3, HttpFault::Truncated { after: 2 });
+    assert!(
+        matches!(error, Error::Status { status: 404, .. }),
+        "{error}"
+    );
+    scene
+        .server
+        .fault_times("/sum", 3, HttpFault::Truncated { after: 2 });
     let error = cache.read(&url, 5).await.unwrap_err();
     assert!(matches!(error, Error::Truncated { .. }), "{error}");
     let path = scene.dir.path().join("document");

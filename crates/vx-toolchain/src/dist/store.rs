@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use vx_tree::Records;
 
 use super::error::DistError;
 use super::record::{Receipt, Record};
@@ -52,8 +53,8 @@ impl Store {
     }
 
     /// Where the hashes of installed toolchains are kept.
-    pub fn trees(&self) -> PathBuf {
-        self.root.join("trees")
+    pub fn trees(&self) -> Records {
+        Records::new(self.root.join("trees"))
     }
 
     /// Where the toolchain called `id` is, or would be.
