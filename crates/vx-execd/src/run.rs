@@ -58,7 +58,7 @@ pub(crate) async fn run(
         stderr,
         inherited,
     };
-    let (killer, mut running) = start(executor, ready, io).await?;
+    let (hold, mut running) = start(executor, ready, io).await?;
     let streams = async { tokio::try_join!(reading_stdout, reading_stderr) };
     let publishing = async {
         match &mut watch {
@@ -91,7 +91,7 @@ pub(crate) async fn run(
         () = cancel.cancelled() => Failure::Cancelled,
         failure = time_is_up(job.timeout) => failure,
     };
-    killer.kill();
+    drop(hold);
     // How it ended does not matter any more, only that it did.
     drop(running.await);
     Err(failure)
@@ -109,19 +109,28 @@ async fn time_is_up(limit: Option<Duration>) -> Failure {
 
 type Run = JoinHandle<Result<Report, Failure>>;
 
-async fn start(executor: &Arc<Executor>, ready: &Ready, io: Io) -> Result<(Killer, Run), Failure> {
+/// Ends the command when it is dropped, whoever lets go of it: a runtime that shuts down drops its tasks, and would then wait for the thread that waits for the command.
+struct Hold(Killer);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.kill();
+    }
+}
+
+async fn start(executor: &Arc<Executor>, ready: &Ready, io: Io) -> Result<(Hold, Run), Failure> {
     let (sender, receiver) = oneshot::channel();
     let (executor, spec) = (Arc::clone(executor), ready.spec.clone());
     let running = tokio::task::spawn_blocking(move || {
         let running = executor.launcher.spawn(&spec, io).map_err(Failure::Spawn)?;
         // Nobody there means that this run is to end, which dropping it does.
-        match sender.send(running.killer()) {
+        match sender.send(Hold(running.killer())) {
             Ok(()) => running.wait().map_err(Failure::Sandbox),
             Err(_) => Err(Failure::Cancelled),
         }
     });
     match receiver.await {
-        Ok(killer) => Ok((killer, running)),
+        Ok(hold) => Ok((hold, running)),
         Err(_) => match running.await.map_err(Failure::Task)? {
             Err(failure) => Err(failure),
             // Cannot be: a command that ran has sent its killer.

@@ -117,6 +117,24 @@ async fn identical_actions_run_once_while_one_runs_and_live_as_long_as_anybody_w
     drop(again);
 }
 
+#[test]
+fn a_runtime_that_is_dropped_takes_its_actions_along() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mark = mark();
+    let running = runtime.block_on(async {
+        let site = Site::start().await;
+        let digest = lingering(&mark, "exit 0").store(&site.cas).await;
+        let mut execution = site.exec.execute(digest, false).await.unwrap();
+        next_early(&mut execution).await;
+        (site, execution)
+    });
+    assert!(is_running(&mark));
+    // Waits for the thread that waits for the command.
+    drop(runtime);
+    assert!(!is_running(&mark));
+    drop(running);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_time_limit_of_an_action_holds() {
     let site = Site::start().await;
