@@ -116,7 +116,7 @@ pub enum EnsureError {
         name: String,
         /// Who holds the lock, or what is wrong with it.
         #[source]
-        source: LockError,
+        source: Box<LockError>,
     },
     /// A daemon runs and does not listen, and did not leave either.
     #[error("`{name}` runs but does not listen at `{endpoint}`; end it to have it started anew")]
@@ -127,7 +127,7 @@ pub enum EnsureError {
         endpoint: Endpoint,
         /// Which process it is.
         #[source]
-        source: LockError,
+        source: Box<LockError>,
     },
     /// The endpoint could not be bound.
     #[error("could not start `{name}`")]
@@ -249,14 +249,14 @@ impl<'a> Ensure<'a> {
     fn lock_error(
         &self,
         error: LockError,
-        otherwise: impl FnOnce(String, LockError) -> EnsureError,
+        otherwise: impl FnOnce(String, Box<LockError>) -> EnsureError,
     ) -> EnsureError {
         match error {
             LockError::Folder { source, .. } => EnsureError::Place {
                 name: self.name(),
                 source,
             },
-            other => otherwise(self.name(), other),
+            other => otherwise(self.name(), Box::new(other)),
         }
     }
 

@@ -147,19 +147,25 @@ pub(crate) fn open_lock(path: &Path) -> Result<File, LockError> {
         .mode(0o600)
         // A pipe in its place must not block us.
         .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
-        .open(path)
-        .map_err(failed)?;
+        .open(path);
+    let strange = |what| LockError::Strange {
+        path: path.to_owned(),
+        what,
+    };
+    let file = match file {
+        Ok(file) => file,
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => {
+            return Err(strange("a symbolic link"));
+        }
+        Err(error) => return Err(failed(error)),
+    };
     let metadata = file.metadata().map_err(failed)?;
     let own = rustix::process::geteuid().as_raw();
-    if !metadata.is_file() || metadata.uid() != own {
-        return Err(LockError::Strange {
-            path: path.to_owned(),
-            what: if metadata.is_file() {
-                "a file of another user"
-            } else {
-                "not a regular file"
-            },
-        });
+    if !metadata.is_file() {
+        return Err(strange("not a regular file"));
+    }
+    if metadata.uid() != own {
+        return Err(strange("a file of another user"));
     }
     Ok(file)
 }

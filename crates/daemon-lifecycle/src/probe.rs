@@ -29,7 +29,7 @@ pub enum Probe {
     /// begins.
     Starting,
     /// It runs.
-    Running(RunningDaemon),
+    Running(Box<RunningDaemon>),
     /// No daemon runs, but somebody else listens at its endpoint.
     Foreign(Stranger),
     /// Something holds the daemon's lock that cannot be seen from here: a process of
@@ -149,11 +149,11 @@ fn look(instance: &Instance, deadline: Instant) -> io::Result<Probe> {
             };
             let record = LifeRecord::read(&instance.life_lock())
                 .filter(|record| record.process == *process.identity());
-            Ok(Probe::Running(RunningDaemon {
+            Ok(Probe::Running(Box::new(RunningDaemon {
                 process,
                 record,
                 listens,
-            }))
+            })))
         }
         Owner::Starting => Ok(Probe::Starting),
         Owner::Hidden => Ok(Probe::Hidden),
