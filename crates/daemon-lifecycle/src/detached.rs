@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 use crate::Listener;
 use crate::handed::Handed;
 use crate::pidfd;
+use crate::process::Ended;
 use crate::report::{Died, Report, reap};
 use crate::spawn::{ServiceSpec, SpawnError, spawn};
 
@@ -38,13 +39,13 @@ pub struct DetachedChild {
 /// # Errors
 /// If the program cannot be executed or its log not be opened.
 pub fn spawn_detached(spec: &ServiceSpec, listener: Listener) -> Result<DetachedChild, SpawnError> {
-    spawn_handing(spec, &listener, Handed::default())
+    spawn_handing(spec, Some(&listener), Handed::default())
 }
 
 /// As [`spawn_detached`], with more than the listener.
 pub(crate) fn spawn_handing(
     spec: &ServiceSpec,
-    listener: &Listener,
+    listener: Option<&Listener>,
     handed: Handed<'_>,
 ) -> Result<DetachedChild, SpawnError> {
     let child = spawn(spec, listener, handed)?;
@@ -91,17 +92,22 @@ impl DetachedChild {
     ///
     /// # Errors
     /// The system's answer.
-    pub(crate) fn stop(&mut self, grace: Duration) -> io::Result<Option<Died>> {
-        for (signal, patience) in [(Signal::TERM, Some(grace)), (Signal::KILL, None)] {
+    pub(crate) fn stop(&mut self, grace: Duration) -> io::Result<(Ended, Option<Died>)> {
+        let mut ended = Ended::Killed;
+        for (signal, patience, how) in [
+            (Signal::TERM, Some(grace), Ended::Asked),
+            (Signal::KILL, None, Ended::Killed),
+        ] {
             match pidfd_send_signal(&*self.pidfd, signal) {
                 Ok(()) | Err(Errno::SRCH) => {}
                 Err(error) => return Err(error.into()),
             }
             if pidfd::wait(&*self.pidfd, patience)? {
+                ended = how;
                 break;
             }
         }
-        Ok(self.exited()?.cloned())
+        Ok((ended, self.exited()?.cloned()))
     }
 }
 

@@ -368,7 +368,9 @@ impl<'a> Ensure<'a> {
                     .map_err(failed)?;
                 Spawned::Tracked(tracker, info)
             }
-            None => Spawned::Detached(spawn_handing(self.spec, listener, handed).map_err(failed)?),
+            None => {
+                Spawned::Detached(spawn_handing(self.spec, Some(listener), handed).map_err(failed)?)
+            }
         };
         Ok((child, hearer))
     }
@@ -445,7 +447,7 @@ impl Spawned<'_> {
                 if let Ok(Some(died)) = child.exited_within(LAST_BREATH) {
                     return Some(died.clone());
                 }
-                child.stop(Duration::ZERO).ok().flatten()
+                child.stop(Duration::ZERO).ok()?.1
             }
             Spawned::Tracked(tracker, info) => {
                 tracker.has_ended(info, LAST_BREATH);

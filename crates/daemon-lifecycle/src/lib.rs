@@ -32,7 +32,10 @@ mod detached;
 mod ensure;
 mod handed;
 mod holders;
+#[cfg(feature = "http")]
+mod http;
 mod inherited;
+mod install;
 mod instance;
 mod life;
 mod lifeline;
@@ -53,13 +56,17 @@ mod status;
 mod step;
 mod stop;
 mod tracker;
+mod uninstall;
 
 pub use build_id::Build;
 pub use connection::Connection;
 pub use daemon::{BeginError, Daemon, Leaving};
 pub use detached::{DetachedChild, spawn_detached};
 pub use ensure::{Ensure, EnsureError, Ensured, Origin};
+#[cfg(feature = "http")]
+pub use http::{HttpDaemon, HttpDaemonError, HttpEnsured, HttpProbe};
 pub use inherited::InheritError;
+pub use install::{InstallError, InstallRecord, install};
 pub use instance::Instance;
 pub use life::LifeRecord;
 pub use lifeline::{LIFELINE_VARIABLE, lifeline, peer_uid};
@@ -78,3 +85,4 @@ pub use status::status;
 pub use step::{Observer, Step};
 pub use stop::{StopError, StopRecord, Stopped, stop};
 pub use tracker::{ChildInfo, SpawnTracker};
+pub use uninstall::{UninstallError, Uninstalled, uninstall};

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use daemon_contract::{DaemonHandle, ProcessIdentity, ShutdownConfig};
 
-use crate::detached::DetachedChild;
-use crate::process::IdentifiedProcess;
+use crate::detached::{DetachedChild, spawn_handing};
+use crate::handed::Handed;
+use crate::process::{Ended, IdentifiedProcess};
 use crate::report::Died;
+use crate::spawn::{ServiceSpec, SpawnError};
 
 /// A daemon that this process started. Dropping it leaves the daemon running.
 #[derive(Debug)]
@@ -53,9 +55,24 @@ pub enum ShutdownError {
 }
 
 impl OwnedDaemon {
-    /// Takes a child that was just started; it is not reaped yet, so its number is
-    /// its own.
-    pub(crate) fn of_child(name: &str, child: DetachedChild) -> io::Result<OwnedDaemon> {
+    /// Starts a daemon that makes its own listener, in a session of its own, so that
+    /// it outlives this process. It gets no lifeline, whatever `spec` says.
+    ///
+    /// # Errors
+    /// If the program cannot be executed or its log not be opened.
+    pub fn start(name: &str, spec: &ServiceSpec) -> Result<OwnedDaemon, SpawnError> {
+        let child = spawn_handing(spec, None, Handed::default())?;
+        OwnedDaemon::of_child(name, child).map_err(|source| SpawnError::Prepare {
+            program: spec.program.clone(),
+            source,
+        })
+    }
+
+    /// Owns a child that was started with [`spawn_detached`](crate::spawn_detached).
+    ///
+    /// # Errors
+    /// If the system does not tell its start time, or it was reaped already.
+    pub fn of_child(name: &str, child: DetachedChild) -> io::Result<OwnedDaemon> {
         Ok(OwnedDaemon {
             name: name.to_owned(),
             identity: IdentifiedProcess::identity_of(child.pid())?,
@@ -91,8 +108,26 @@ impl OwnedDaemon {
     ///
     /// # Errors
     /// The system's answer.
-    pub fn stop(mut self, grace: Duration) -> io::Result<Option<Died>> {
+    pub fn stop(self, grace: Duration) -> io::Result<Option<Died>> {
+        Ok(self.end(grace)?.1)
+    }
+
+    /// As [`OwnedDaemon::stop`], and says how it came to its end.
+    pub(crate) fn end(mut self, grace: Duration) -> io::Result<(Ended, Option<Died>)> {
         self.child.stop(grace)
+    }
+
+    /// Whether `config` means this daemon.
+    pub(crate) fn check(&self, config: &ShutdownConfig) -> Result<(), ShutdownError> {
+        if config.daemon_name == self.name && config.pid == self.identity.pid {
+            return Ok(());
+        }
+        Err(ShutdownError::NotThis {
+            asked: config.daemon_name.clone(),
+            asked_pid: config.pid,
+            held: self.name.clone(),
+            held_pid: self.identity.pid,
+        })
     }
 
     /// As [`OwnedDaemon::stop`], if `config` means this daemon: name and process id
@@ -101,14 +136,7 @@ impl OwnedDaemon {
     /// # Errors
     /// [`ShutdownError::NotThis`] if it means another one, which is left alone.
     pub fn shutdown(self, config: &ShutdownConfig) -> Result<Option<Died>, ShutdownError> {
-        if config.daemon_name != self.name || config.pid != self.identity.pid {
-            return Err(ShutdownError::NotThis {
-                asked: config.daemon_name.clone(),
-                asked_pid: config.pid,
-                held_pid: self.identity.pid,
-                held: self.name,
-            });
-        }
+        self.check(config)?;
         let (name, pid) = (self.name.clone(), self.identity.pid);
         self.stop(config.graceful_timeout())
             .map_err(|source| ShutdownError::Io { name, pid, source })

@@ -88,10 +88,11 @@ pub(crate) struct Spawned {
     pub(crate) report: Report,
 }
 
-/// Starts `spec` with `listener` as descriptor 3 and what else is `handed` from 4 on.
+/// Starts `spec` with `listener`, if any, as descriptor 3 and what else is `handed`
+/// from 4 on.
 pub(crate) fn spawn(
     spec: &ServiceSpec,
-    listener: &Listener,
+    listener: Option<&Listener>,
     handed: Handed<'_>,
 ) -> Result<Spawned, SpawnError> {
     let prepare = |source: io::Error| SpawnError::Prepare {
@@ -110,6 +111,7 @@ pub(crate) fn spawn(
         log: spec.log.clone(),
         log_start: log.metadata().map_err(log_error)?.len(),
     };
+    let null = File::open("/dev/null").map_err(prepare)?;
     let mut actions = FileActions::new().map_err(prepare)?;
     // Sources are moved out of the way first: a source that happens to have the
     // number of another one's destination would be overwritten.
@@ -122,13 +124,17 @@ pub(crate) fn spawn(
         moved.push(high);
         Ok(())
     };
-    pass(listener, &[LISTENER_FD]).map_err(prepare)?;
+    match listener {
+        Some(listener) => pass(listener, &[LISTENER_FD]),
+        // So that nothing of ours can stand in its place.
+        None => pass(&null, &[LISTENER_FD]),
+    }
+    .map_err(prepare)?;
     let handed = handed.numbered();
     for (_, fd, number) in &handed {
         pass(fd, &[*number]).map_err(prepare)?;
     }
     pass(&log, &[1, 2]).map_err(prepare)?;
-    let null = File::open("/dev/null").map_err(prepare)?;
     pass(&null, &[0]).map_err(prepare)?;
     let first_unused = handed.last().map_or(LISTENER_FD, |(_, _, last)| *last) + 1;
     actions.close_from(first_unused).map_err(prepare)?;
@@ -139,7 +145,7 @@ pub(crate) fn spawn(
     for arg in &spec.args {
         args.push(c_string(arg)?);
     }
-    let env = environment(spec, &handed)?;
+    let env = environment(spec, listener.is_some(), &handed)?;
     let attributes = Attributes::new().map_err(prepare)?;
     let pid = posix_spawn(&program_name, &actions, &attributes, &args, &env).map_err(|source| {
         SpawnError::Exec {
@@ -193,6 +199,7 @@ fn c_string(text: &OsStr) -> Result<CString, SpawnError> {
 /// The variables of `spec`, with ours instead of whatever it says about them.
 fn environment(
     spec: &ServiceSpec,
+    listener: bool,
     handed: &[(&'static str, BorrowedFd<'_>, RawFd)],
 ) -> Result<Vec<CString>, SpawnError> {
     let own = [
@@ -213,7 +220,9 @@ fn environment(
         text.push(value);
         env.push(c_string(&text)?);
     }
-    env.push(c_string(OsStr::new(&format!("{LISTEN_FDS}=1")))?);
+    if listener {
+        env.push(c_string(OsStr::new(&format!("{LISTEN_FDS}=1")))?);
+    }
     for (variable, _, number) in handed {
         let text = format!("{variable}={number}");
         env.push(c_string(OsStr::new(&text))?);

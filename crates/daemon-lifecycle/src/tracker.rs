@@ -91,7 +91,7 @@ impl SpawnTracker {
         };
         let child = spawn(
             spec,
-            listener,
+            Some(listener),
             Handed {
                 lifeline: read.as_ref().map(AsFd::as_fd),
                 ..handed
