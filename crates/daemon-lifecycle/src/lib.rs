@@ -5,24 +5,39 @@
 //! locks, processes and their identities. What travels over the sockets is up to
 //! the services.
 //!
-//! How a daemon starts, without polling and without a race:
+//! [`Ensure`] connects to an [`Instance`] and starts it if it does not run, without
+//! polling and without a race:
 //!
-//! 1. A client whose connect was refused takes the [`StartLock`].
-//! 2. It tries to connect again, since somebody may have been faster.
-//! 3. It binds the [`Listener`]; from now on connections queue up in the kernel.
-//! 4. It hands the listener to the daemon as file descriptor 3, with
-//!    [`spawn_detached`] or [`SpawnTracker::spawn`].
-//! 5. It connects; the daemon answers when it gets there. If it dies before, the
-//!    last copy of the listener is gone and the connection is reset at once.
+//! 1. It connects. If nobody listens, it takes `start.lock`.
+//! 2. It connects again, since somebody may have been faster.
+//! 3. It takes `life.lock`, which a daemon holds for life: now there is none. A
+//!    daemon that leaves is waited for here.
+//! 4. It removes a stale socket and listens; from now on connections queue up in
+//!    the kernel.
+//! 5. It starts the daemon and gives it listener, lock and one end of a pipe.
+//! 6. The daemon takes them over ([`Daemon::begin`]) and says that it is ready
+//!    ([`Daemon::ready`]) or why not ([`Daemon::failed`]). If it dies before, the
+//!    pipe ends, the lock is free, and connections are reset, all at once.
+//! 7. The client lets go of `start.lock` and connects.
 //!
-//! [`start_once`] does steps 1 to 4.
+//! Each [`Step`] has a name that can be observed. [`probe`], [`status()`] and [`stop`]
+//! find the daemon as the process that holds `life.lock`, whatever files say.
+//! [`decide`] says what to do about a daemon of another [`Build`].
+//!
+//! The parts can be used alone: [`StartLock`], [`Listener`], [`spawn_detached`],
+//! [`SpawnTracker`], [`start_once`] for daemons without a lock of their own.
 //!
 //! What a child started here sees: file descriptor 3 is the listener and
-//! `LISTEN_FDS=1`; 0 is `/dev/null`; 1 and 2 append to its log; with a lifeline,
-//! 4 is the read end of a pipe that reports end of file when the process that
-//! started it is gone, and `DAEMON_LIFELINE_FD=4`. Its environment is what the
-//! [`ServiceSpec`] lists, its directory is `/`, it leads a session of its own, no
-//! signal is blocked or ignored, and it inherits no other descriptor.
+//! `LISTEN_FDS=1`; 0 is `/dev/null`; 1 and 2 append to its log. From 4 on come, if it
+//! gets them, and each with its number in a variable: `DAEMON_LIFELINE_FD`, the read
+//! end of a pipe that reports end of file when the process that started it is gone;
+//! `DAEMON_LIFE_LOCK_FD`, its lock, held already; `DAEMON_READY_FD`, the pipe to its
+//! starter. Its environment is what the [`ServiceSpec`] lists, its directory is `/`,
+//! it leads a session of its own, no signal is blocked or ignored, and it inherits no
+//! other descriptor.
+//!
+//! Feature `http` (off by default) adds `HttpDaemon`, for daemons that tell over HTTP
+//! how they are. Linux only: it relies on pidfd and on `/proc`.
 
 mod build_id;
 mod connection;
@@ -86,3 +101,8 @@ pub use step::{Observer, Step};
 pub use stop::{StopError, StopRecord, Stopped, stop};
 pub use tracker::{ChildInfo, SpawnTracker};
 pub use uninstall::{UninstallError, Uninstalled, uninstall};
+
+/// The example of the README is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

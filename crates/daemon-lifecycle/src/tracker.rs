@@ -117,7 +117,8 @@ impl SpawnTracker {
             .collect()
     }
 
-    /// Reaps those that have ended, and says how.
+    /// Reaps those that have ended, and says how; what is left in their sessions is
+    /// ended before, since it could not be found any more.
     ///
     /// # Errors
     /// The system's answer. Who was reaped until then is lost.
@@ -127,6 +128,7 @@ impl SpawnTracker {
         let mut kept = Vec::with_capacity(children.len());
         for child in children.drain(..) {
             let status = if child.has_ended(Duration::ZERO) {
+                descendants::kill(child.info().pid, Vec::new());
                 reap(child.pid)?
             } else {
                 None

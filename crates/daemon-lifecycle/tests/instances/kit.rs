@@ -20,6 +20,8 @@ pub(crate) const FOLDER: &str = "INSTANCE_TEST_FOLDER";
 pub(crate) const CLIENT_FAULT: &str = "INSTANCE_TEST_CLIENT_FAULT";
 pub(crate) const DAEMON_FAULT: &str = "INSTANCE_TEST_DAEMON_FAULT";
 pub(crate) const DEADLINE: &str = "INSTANCE_TEST_DEADLINE_MS";
+/// Where to listen, if not at a socket in the folder.
+pub(crate) const ENDPOINT: &str = "INSTANCE_TEST_ENDPOINT";
 /// Far more than anything here takes; only a failure gets there.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// For what is expected to be waited for in vain.
@@ -189,7 +191,11 @@ impl Drop for Site {
 
 pub(crate) fn instance(folder: &Path) -> Instance {
     let run = folder.join("run");
-    Instance::new("echo", Endpoint::Unix(run.join("sock")), run).unwrap()
+    let endpoint = match env::var(ENDPOINT) {
+        Ok(endpoint) => endpoint.parse().unwrap(),
+        Err(_) => Endpoint::Unix(run.join("sock")),
+    };
+    Instance::new("echo", endpoint, run).unwrap()
 }
 
 pub(crate) fn role_args() -> [&'static str; 3] {

@@ -250,3 +250,50 @@ fn a_port_of_somebody_else_is_foreign_and_nobody_is_ended() {
         "{error}"
     );
 }
+
+#[test]
+fn a_daemon_on_a_loopback_port_is_started_found_and_ended() {
+    let site = Site::fresh();
+    // Nobody else is given this port soon.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint: Endpoint = free.local_addr().unwrap().to_string().parse().unwrap();
+    drop(free);
+    let instance = Instance::new("echo", endpoint.clone(), site.path().join("run")).unwrap();
+    let mut spec = spec(site.path());
+    spec.env
+        .push((crate::kit::ENDPOINT.into(), endpoint.to_string().into()));
+    let ensured = Ensure::new(&instance, &spec).run().unwrap();
+    let Origin::Started(owned) = ensured.origin else {
+        panic!("{:?}", ensured.origin);
+    };
+    let Probe::Running(running) = probe(&instance, until()).unwrap() else {
+        panic!("it runs");
+    };
+    assert_eq!(running.identity(), owned.identity());
+    assert!(running.listens());
+    assert_eq!(running.record().unwrap().endpoint, endpoint);
+    let again = Ensure::new(&instance, &spec).run().unwrap();
+    assert!(matches!(again.origin, Origin::Found));
+    assert!(matches!(
+        stop(&instance, PATIENCE, "enough").unwrap(),
+        Stopped::Ended { .. }
+    ));
+    assert!(matches!(probe(&instance, until()).unwrap(), Probe::Absent));
+}
+
+/// As systemd does it: a listener, and no lock.
+#[test]
+fn a_daemon_that_a_service_manager_activates_takes_its_own_lock() {
+    let site = Site::fresh();
+    let instance = site.instance();
+    let listener = daemon_lifecycle::Listener::bind(instance.endpoint()).unwrap();
+    let tracker = SpawnTracker::new();
+    let child = tracker.spawn(&spec(site.path()), listener).unwrap();
+    site.command_succeeds();
+    let Probe::Running(running) = probe(&instance, until()).unwrap() else {
+        panic!("it runs");
+    };
+    assert_eq!(running.identity().pid, child.pid);
+    tracker.kill_all(PATIENCE);
+    assert!(matches!(probe(&instance, until()).unwrap(), Probe::Absent));
+}

@@ -142,11 +142,14 @@ fn daemon(folder: &Path) {
     let observer = move |step: Step| fault(&name_of(&step));
     let instance = instance(folder);
     let (mut daemon, listener) = Daemon::begin_observed(&instance, None, &observer).unwrap();
-    let Listener::Unix(listener) = listener else {
-        panic!("not a Unix socket");
-    };
     served(folder);
     daemon.ready();
+    let Listener::Unix(listener) = listener else {
+        // Of the port, only the listener is looked at.
+        loop {
+            thread::park();
+        }
+    };
     let leave = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
     listener.set_nonblocking(true).unwrap();
     loop {
