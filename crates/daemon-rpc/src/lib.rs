@@ -8,6 +8,8 @@ mod client;
 mod command;
 mod failpoint;
 mod frame;
+#[cfg(feature = "testing")]
+pub mod fuzzing;
 mod message;
 pub mod server;
 
