@@ -36,7 +36,7 @@ pub fn frames(data: &[u8]) -> bool {
     for (kind, payload) in &whole.0 {
         let mut again = Vec::new();
         put(&mut again, *kind, payload);
-        assert!(again.len() <= HANDSHAKE_LIMIT as usize + HEADER - 1);
+        assert!(again.len() < HANDSHAKE_LIMIT as usize + HEADER);
         messages(payload);
     }
     messages(data);

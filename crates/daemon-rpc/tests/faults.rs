@@ -33,6 +33,8 @@ const PLACE: &str = "RPC_FAULT_PLACE";
 /// The fault of the daemon that a client may start.
 const DAEMON_FAULT: &str = "RPC_FAULT_DAEMON";
 const FAULT: &str = "DAEMON_RPC_FAIL";
+/// After how many milliseconds without work the daemon ends.
+const IDLE: &str = "RPC_FAULT_IDLE";
 
 /// Longer than all that may wait on the way.
 fn input() -> Vec<u8> {
@@ -77,6 +79,9 @@ fn role_daemon() {
     config.handshake_timeout = PATIENCE;
     config.drain = PATIENCE;
     config.grace = Duration::from_millis(200);
+    config.idle_exit = env::var(IDLE)
+        .ok()
+        .map(|millis| Duration::from_millis(millis.parse().unwrap()));
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -98,6 +103,7 @@ fn daemon(place: &Path, fault: Option<&str>) -> Daemon {
         ("XDG_RUNTIME_DIR".into(), place.join("run").into()),
     ];
     env.extend(fault.map(|fault| (FAULT.into(), fault.into())));
+    env.extend(env::var_os(IDLE).map(|millis| (IDLE.into(), millis)));
     let folder = place.join("run/echo");
     Daemon::new(Endpoint::Unix(folder.join("sock")), "0.1.0", config).started_by(Start {
         service: ServiceSpec {
@@ -417,6 +423,40 @@ fn a_daemon_that_is_stopped_in_its_end_is_waited_for_or_has_a_successor() {
         }
         stage.check(step);
     }
+}
+
+#[test]
+fn no_command_ever_sees_that_the_daemon_ended_because_it_was_idle() {
+    let stage = Stage::new();
+    // SAFETY: nothing else runs in the process of this test yet.
+    unsafe { env::set_var(IDLE, "3") };
+    let daemon = daemon(&stage.root, None);
+    let mut pids = std::collections::BTreeSet::new();
+    for round in 0..80_u64 {
+        // From the middle of its idle time to long after it.
+        std::thread::park_timeout(Duration::from_micros(round % 30 * 200));
+        let mut output = Vec::new();
+        let outcome = daemon.run(
+            &Command::new("echo"),
+            &mut Streams {
+                stdin: Some(Box::new(io::Cursor::new(b"input"))),
+                stdout: &mut output,
+                stderr: &mut io::sink(),
+                on_event: &mut |_| {},
+            },
+            |client| {
+                pids.insert(client.server_version().pid);
+            },
+        );
+        assert_eq!(
+            outcome.unwrap(),
+            Outcome::Finished(EndStatus::Exit(0)),
+            "{round}"
+        );
+        assert_eq!(output, b"input");
+    }
+    assert!(pids.len() > 3, "it ended only {} times", pids.len());
+    stage.place.wait_until_gone();
 }
 
 /// What a client makes of a stream that takes its end for success.

@@ -24,6 +24,8 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 const SOCKET: &str = "RPC_TEST_SOCKET";
 /// How many descriptors the server may have, if that is limited.
 const FILES: &str = "RPC_TEST_FILES";
+/// Whether it may run more commands than usual at a time.
+const MANY: &str = "RPC_TEST_MANY";
 const TOTAL: usize = 8 << 20;
 
 #[test]
@@ -40,9 +42,13 @@ fn role_server() {
         setrlimit(Resource::Nofile, limit).unwrap();
     }
     let listener = UnixListener::bind(path).unwrap();
+    let mut config = config();
+    if env::var_os(MANY).is_some() {
+        config.max_concurrent = 64;
+    }
     kit::run_server(
         listener.into(),
-        config(),
+        config,
         Commands(Default::default()),
         Default::default(),
     );
@@ -152,6 +158,52 @@ fn a_server_without_descriptors_serves_again_when_there_are_some() {
         connect(&endpoint).run(&Command::new("exit 0"), |_| {}),
         success
     );
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+/// Resident memory of a process, in bytes.
+fn resident(process: &Child) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib << 10
+}
+
+#[test]
+fn fifty_clients_that_do_not_read_cost_a_bounded_amount_and_delay_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sock");
+    let mut server = server(&path).env(MANY, "1").spawn().unwrap();
+    let endpoint = Endpoint::Unix(path);
+    let success = Outcome::Finished(EndStatus::Exit(0));
+    assert_eq!(
+        connect(&endpoint).run(&Command::new("exit 0"), |_| {}),
+        success
+    );
+    let before = resident(&server);
+    // Each wants a gigabyte, and reads none of it.
+    let flood = Command::new(format!("flood {}", 1 << 30));
+    let stalled: Vec<_> = (0..50)
+        .map(|_| Client::start(&endpoint, client_config(), &flood).unwrap())
+        .collect();
+    let mut received = 0;
+    for _ in 0..20 {
+        let outcome = connect(&endpoint).run(&Command::new("flood 1000000"), |chunk| {
+            if let OutputChunk::Stdout(bytes) = chunk {
+                received += bytes.len();
+            }
+        });
+        assert_eq!(outcome, success);
+    }
+    assert_eq!(received, 20_000_000);
+    // A queue, what was taken from it to be written, and a thread for each.
+    let grown = resident(&server).saturating_sub(before);
+    assert!(grown < 50 << 20, "{grown} bytes more");
+    drop(stalled);
     server.kill().unwrap();
     server.wait().unwrap();
 }

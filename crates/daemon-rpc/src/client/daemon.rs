@@ -5,7 +5,6 @@
 //! wait there; who waits for the end of one that is about to go waits for the end
 //! of a connection to it.
 
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ use crate::message::{Ask, Status};
 
 /// How often a daemon is looked for that goes away meanwhile, and a command sent
 /// that was not admitted.
-const ATTEMPTS: u32 = 5;
+const ATTEMPTS: u32 = 20;
 /// How long a daemon that broke the connection off may take to be gone.
 const LAST_BREATH: Duration = Duration::from_secs(1);
 
@@ -176,9 +175,13 @@ impl Daemon {
                 }
                 Err(error) => error,
             };
-            if let Some(died) = child.as_mut().and_then(last_words) {
-                // One that was killed had no reason of its own not to start.
-                if died.status.signal().is_none() || attempt >= ATTEMPTS {
+            if has_no_answer(&error)
+                && let Some(died) = child.as_mut().and_then(last_words)
+            {
+                // One that was killed had no reason of its own not to start, and one
+                // that succeeded has already ended for want of work.
+                let has_failed = died.status.code().is_some_and(|code| code != 0);
+                if has_failed || attempt >= ATTEMPTS {
                     return Err(DaemonError::Died(Box::new(died)));
                 }
                 child = None;
@@ -326,6 +329,11 @@ fn is_gone(error: &ConnectError) -> bool {
                 ..
             }
     )
+}
+
+/// Whether nothing was said, so that the daemon may have died.
+fn has_no_answer(error: &ConnectError) -> bool {
+    is_gone(error) || matches!(error, ConnectError::Io { .. })
 }
 
 /// Why a daemon that was started here is gone, if it is.

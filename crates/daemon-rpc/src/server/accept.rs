@@ -152,11 +152,12 @@ pub(super) async fn accept<H: CommandHandler>(
 ) {
     let slots = &server.slots;
     let serve = |socket, slot: Option<OwnedSemaphorePermit>| {
+        let connected = server.registry.connected();
         let server = Arc::clone(server);
         let connections = server.connections.clone();
         connections.spawn(async move {
             connection::serve(socket, &server).await;
-            drop(slot);
+            drop((connected, slot));
         });
     };
     let mut pause = PAUSE;

@@ -47,17 +47,17 @@ pub(super) async fn answer<H: CommandHandler>(
 }
 
 fn status<H: CommandHandler>(server: &Server<H>) -> Status {
-    let (is_draining, running, commands) = server.registry.status();
-    let connections = server.connections.len();
+    let (is_draining, connections, running, commands) = server.registry.status();
+    let clip = |count| u32::try_from(count).unwrap_or(u32::MAX);
     Status {
         wire_min: WIRE_VERSION,
         wire_max: WIRE_VERSION,
         version: server.config.service_version(),
         build: server.config.build.clone(),
         is_draining,
-        connections: u32::try_from(connections).unwrap_or(u32::MAX),
+        connections: clip(connections),
         uptime_secs: server.since.elapsed().as_secs(),
-        running,
+        running: clip(running),
         commands,
     }
 }

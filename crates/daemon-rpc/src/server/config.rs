@@ -45,7 +45,8 @@ pub struct ServerConfig {
     /// How long a command may take to go when it was dropped: one that blocks its
     /// thread does not notice. Then it is reported as stuck and counts no more.
     pub stuck_after: Duration,
-    /// The service ends when no command has run for this long; `None`: never.
+    /// The service ends when no command has run and nobody was connected for this
+    /// long; `None`: never.
     pub idle_exit: Option<Duration>,
 }
 

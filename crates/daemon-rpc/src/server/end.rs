@@ -49,7 +49,8 @@ pub(super) async fn conduct<H: CommandHandler>(server: &Server<H>, shutdown: &Ca
     }
 }
 
-/// Returns when nothing has run for long enough, and nothing begins any more.
+/// Returns when nobody has wanted anything for long enough, and nothing begins any
+/// more.
 async fn idle<H: CommandHandler>(server: &Server<H>) {
     let Some(patience) = server.config.idle_exit else {
         return std::future::pending().await;
@@ -58,14 +59,17 @@ async fn idle<H: CommandHandler>(server: &Server<H>) {
     loop {
         let before = *activity.borrow_and_update();
         let change = activity.wait_for(|now| *now != before);
-        if before.running > 0 {
+        if before.running > 0 || before.connections > 0 {
             let _changed = change.await;
         } else if timeout(patience.max(Duration::from_millis(1)), change)
             .await
             .is_err()
-            && server.registry.drain_if_idle()
         {
-            return;
+            // Who waits in the queue already is accepted and counted first.
+            tokio::task::yield_now().await;
+            if server.registry.drain_if_idle() {
+                return;
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The commands that run, and whether more may begin.
+//! The commands that run, the connections that are open, and whether more may begin.
 //!
 //! Both are decided under one lock: once the end of the service has begun, no
 //! command that the end did not see can begin any more.
@@ -25,7 +25,9 @@ const STUCK: usize = 16;
 pub(super) struct Activity {
     /// Commands that run, without those that are stuck.
     pub(super) running: usize,
-    /// Grows whenever a command begins or ends.
+    /// Connections that are open.
+    pub(super) connections: usize,
+    /// Grows whenever a command or a connection begins or ends.
     pub(super) changes: u64,
 }
 
@@ -41,6 +43,7 @@ struct Entry {
 struct State {
     is_draining: bool,
     last_id: u64,
+    connections: usize,
     commands: BTreeMap<u64, Entry>,
 }
 
@@ -66,6 +69,10 @@ pub(super) struct Slot {
     pub(super) id: u64,
 }
 
+/// An open connection, counted until it is dropped.
+#[derive(Debug)]
+pub(super) struct Connected(Arc<Registry>);
+
 impl Registry {
     pub(super) fn new(max_concurrent: usize) -> Registry {
         Registry {
@@ -84,6 +91,7 @@ impl Registry {
         let running = state.commands.len() - state.stuck();
         self.activity.send_modify(|activity| {
             activity.running = running;
+            activity.connections = state.connections;
             activity.changes += 1;
         });
     }
@@ -119,15 +127,23 @@ impl Registry {
         })
     }
 
+    /// Counts a connection.
+    pub(super) fn connected(self: &Arc<Self>) -> Connected {
+        let mut state = self.state();
+        state.connections += 1;
+        self.changed(&state);
+        Connected(Arc::clone(self))
+    }
+
     /// From now on nothing begins.
     pub(super) fn drain(&self) {
         self.state().is_draining = true;
     }
 
-    /// The same, unless something runs.
+    /// The same, unless something runs or somebody is about to say what to run.
     pub(super) fn drain_if_idle(&self) -> bool {
         let mut state = self.state();
-        let is_idle = state.commands.values().all(|command| command.is_stuck);
+        let is_idle = state.connections == 0 && state.commands.len() == state.stuck();
         state.is_draining |= is_idle;
         is_idle
     }
@@ -152,13 +168,15 @@ impl Registry {
         running.map(|(id, _)| *id).collect()
     }
 
-    /// Whether the end has begun, how many commands run, and the oldest of them.
-    pub(super) fn status(&self) -> (bool, u32, Vec<CommandStatus>) {
+    /// Whether the end has begun, how many connections are open and commands run,
+    /// and the oldest of these.
+    pub(super) fn status(&self) -> (bool, usize, usize, Vec<CommandStatus>) {
         let state = self.state();
         let oldest = state.commands.iter().take(NAMED);
         (
             state.is_draining,
-            u32::try_from(state.commands.len()).unwrap_or(u32::MAX),
+            state.connections,
+            state.commands.len(),
             oldest.map(|(id, entry)| status(*id, entry)).collect(),
         )
     }
@@ -183,6 +201,14 @@ fn status(id: u64, entry: &Entry) -> CommandStatus {
         secs: entry.since.elapsed().as_secs(),
         client_pid: entry.client_pid,
         is_stuck: entry.is_stuck,
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.connections -= 1;
+        self.0.changed(&state);
     }
 }
 
@@ -216,7 +242,7 @@ mod tests {
         drop(one);
         let four = admit().unwrap();
         assert!(registry.set_stuck(99).is_none());
-        assert_eq!(registry.status().1, 3);
+        assert_eq!(registry.status().2, 3);
         drop((three, four));
         // Only what is stuck is left.
         assert!(registry.drain_if_idle());
@@ -224,11 +250,14 @@ mod tests {
     }
 
     #[test]
-    fn idle_and_a_new_command_exclude_each_other() {
+    fn idle_and_a_new_client_exclude_each_other() {
         let registry = Arc::new(Registry::new(2));
         let slot = registry.admit("c", None).unwrap();
         assert!(!registry.drain_if_idle());
         drop(slot);
+        let connected = registry.connected();
+        assert!(!registry.drain_if_idle());
+        drop(connected);
         assert!(registry.drain_if_idle());
         assert!(registry.admit("c", None).is_err());
     }
