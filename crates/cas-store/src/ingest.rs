@@ -102,7 +102,8 @@ impl Store {
             // It has grown; what was read is written again.
         }
         source.rewind().map_err(unreadable)?;
-        self.stage_large(path, &mut source, metadata.len(), sync)
+        let size = source.metadata().map_err(unreadable)?.len();
+        self.stage_large(path, &mut source, size, sync)
     }
 
     fn stage_large(
@@ -133,6 +134,8 @@ impl Store {
         drop(temp);
         let mut writer = self.writer(None)?;
         let mut buffer = vec![0; CHUNK];
+        // What grows while it is read, or lies about its size, does not fill the disk.
+        let mut source = source.take(size);
         loop {
             match source.read(&mut buffer) {
                 Ok(0) => break,

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::home::Home;
 
 /// What to collect.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct CollectOptions {
     /// Only what this user gave up and nobody else has; everything that nobody keeps when `None`.
     pub only: Option<u32>,
@@ -26,6 +26,8 @@ pub struct CollectOptions {
     pub dry_run: bool,
     /// Give up roots of this user whose directories are gone; only their owner can tell.
     pub stale_of: Option<u32>,
+    /// In a dry run, see these roots of that user as given up, whether their directories are gone or not.
+    pub without: Option<(u32, Vec<std::path::PathBuf>)>,
 }
 
 /// What was removed, or would be.
@@ -64,7 +66,13 @@ impl Home {
                 let manifest = self.manifest(&root.request.manifest)?;
                 let mut digests = manifest.digests();
                 digests.insert(root.request.manifest);
-                if options.stale_of == Some(uid) && root.is_stale() {
+                let without = options.dry_run
+                    && options.without.as_ref().is_some_and(|(of, paths)| {
+                        *of == uid && paths.contains(&root.request.path)
+                    });
+                if without {
+                    given_up.extend(digests);
+                } else if options.stale_of == Some(uid) && root.is_stale() {
                     if !options.dry_run {
                         self.release_digests(uid, digests.iter().copied())?;
                         self.roots.remove(uid, &root.request.path)?;

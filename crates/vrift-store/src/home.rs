@@ -278,7 +278,10 @@ impl Home {
 }
 
 /// Locks a file, which is made if it is missing, until it is dropped.
-pub(crate) fn lock_file(path: &Path, operation: FlockOperation) -> Result<File, Error> {
+///
+/// # Errors
+/// The system's; `WouldBlock` when it is not to wait and somebody else holds the lock.
+pub fn lock_file(path: &Path, operation: FlockOperation) -> Result<File, Error> {
     let lock = || -> io::Result<File> {
         let file = fs::OpenOptions::new()
             .read(true)

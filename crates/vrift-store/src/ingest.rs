@@ -30,7 +30,7 @@ use crate::stamp::{Stamp, StatCache, mtime};
 /// How often a file that changes is read.
 const READINGS: usize = 3;
 /// How often blobs that are gone at registration are stored again.
-const REGISTRATIONS: usize = 4;
+const REGISTRATIONS: usize = 16;
 /// Files that are named because they changed or could not be read; all are counted.
 const MAX_NAMED: usize = 1000;
 
@@ -220,7 +220,7 @@ fn undo_projections(
     project: &Project,
     blobs: &dyn Blobs,
 ) -> Result<(), Error> {
-    let journal = project.journal()?;
+    let journal = project.journal(&blobs.id())?;
     let was: HashMap<&[u8], &Entry> = journal
         .iter()
         .flat_map(Manifest::entries)
@@ -486,4 +486,67 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Ingests a directory that is no project of this process: everything is read, and nothing is written there.
+///
+/// `path` is the name under which it is kept.
+///
+/// # Errors
+/// As [`ingest`], and what the reader of `beneath` refuses.
+pub fn ingest_beneath(
+    beneath: Beneath<'_>,
+    path: &std::path::Path,
+    blobs: &dyn Blobs,
+    progress: &dyn Progress,
+) -> Result<Ingested, Error> {
+    let started = Instant::now();
+    let scanned = scan(beneath.dir, beneath.reader)?;
+    let mut readings: Vec<Reading> = scanned
+        .files
+        .into_iter()
+        .map(|file| Reading {
+            file,
+            opened: None,
+            digest: None,
+        })
+        .collect();
+    let mut run = Run {
+        blobs,
+        beneath,
+        progress,
+        report: Ingested {
+            skipped: scanned.skipped,
+            ..Ingested::default()
+        },
+        new: HashSet::new(),
+    };
+    run.read_all(&mut readings)?;
+    let mut entries = scanned.others;
+    for reading in &readings {
+        if let Some(digest) = reading.digest {
+            entries.push(file_entry(&reading.file, digest));
+        }
+    }
+    let manifest = Manifest::new(entries).map_err(|source| Error::Manifest {
+        path: path.to_owned(),
+        source,
+    })?;
+    let bytes = manifest.encode();
+    let digest = Digest::of(&bytes);
+    let device = rustix::fs::fstat(beneath.dir).map_err(Error::os("look at", path))?;
+    let request = RootRequest {
+        path: path.to_owned(),
+        manifest: digest,
+        device: device.st_dev as u64,
+        phantom: false,
+    };
+    run.register(&manifest, &bytes, &request)?;
+    let mut report = run.report;
+    (report.files, report.bytes) = manifest.totals();
+    report.unique = manifest.digests().len() as u64;
+    report.new = run.new.len() as u64;
+    report.manifest = Some(digest);
+    report.elapsed = started.elapsed();
+    Ok(report)
 }

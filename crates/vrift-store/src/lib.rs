@@ -24,18 +24,20 @@ mod scan;
 mod stamp;
 mod usage;
 
+pub use cas_store::PutError;
+
 pub use access::{Beneath, Reader};
 pub use blobs::{Blobs, Projection, Put, RootRequest};
 pub use check::{CheckOptions, CheckReport};
 pub use collect::{CollectOptions, CollectReport};
 pub use error::Error;
-pub use home::{Home, HomeOptions};
-pub use ingest::{IngestOptions, Ingested, Progress, ingest};
+pub use home::{Home, HomeOptions, lock_file};
+pub use ingest::{IngestOptions, Ingested, Progress, ingest, ingest_beneath};
 pub use link::{How, LinkOptions, Linked, link};
 pub use phantom::{Phantom, phantom};
 pub use project::Project;
 pub use restore::{Restored, restore};
-pub use roots::{Root, RootId};
+pub use roots::{Root, RootId, is_gone};
 pub use scan::{Scanned, Skipped, scan};
 pub use stamp::{Stamp, StatCache};
 pub use usage::{Usage, UserUsage};

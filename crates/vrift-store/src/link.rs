@@ -202,7 +202,7 @@ fn keep_projections(
     let _locked = project.lock()?;
     let bytes = manifest.encode();
     let digest = blobs.put_bytes(&bytes)?.digest;
-    project.write_journal(&bytes)?;
+    project.write_journal(&blobs.id(), &bytes)?;
     project.write_manifest(&bytes)?;
     blobs.register(&RootRequest {
         path: project.path().to_owned(),

@@ -72,7 +72,7 @@ pub fn phantom(
         phantom: true,
     };
     blobs.register(&request)?;
-    project.write_journal(&bytes)?;
+    project.write_journal(&blobs.id(), &bytes)?;
     let mut report = Phantom {
         ingested,
         replaced: 0,
@@ -258,7 +258,7 @@ fn hash(mut file: File) -> io::Result<Digest> {
 /// When a file cannot be put where it belongs; it is left where it is then.
 pub(crate) fn recover(project: &Project, blobs: &dyn Blobs) -> Result<(), Error> {
     let scratch = project.scratch()?;
-    let journal = project.journal()?;
+    let journal = project.journal(&blobs.id())?;
     for item in fs::read_dir(&scratch).map_err(Error::io("list", &scratch))? {
         let item = item.map_err(Error::io("list", &scratch))?;
         let path = item.path();

@@ -118,6 +118,18 @@ impl Project {
         }
     }
 
+    /// The manifest in a file.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read_manifest(path: &Path) -> Result<Manifest, Error> {
+        let bytes = read_at_most(path, MAX_BYTES as u64).map_err(Error::io("read", path))?;
+        Manifest::parse(&bytes).map_err(|source| Error::Manifest {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
     pub(crate) fn write_manifest(&self, bytes: &[u8]) -> Result<(), Error> {
         write_whole(&self.manifest_path(), bytes)
     }
@@ -136,12 +148,20 @@ impl Project {
     }
 
     /// The journal of a project whose files are projections: the manifest they are projections of.
-    pub(crate) fn journal(&self) -> Result<Option<Manifest>, Error> {
+    ///
+    /// Links into another store are nobody's business but that store's, so that is refused.
+    pub(crate) fn journal(&self, store: &[u8; 16]) -> Result<Option<Manifest>, Error> {
         let path = self.own_dir().join("phantom");
         match read_at_most(&path, MAX_BYTES as u64) {
-            Ok(bytes) => Manifest::parse(&bytes)
-                .map(Some)
-                .map_err(|source| Error::Manifest { path, source }),
+            Ok(bytes) => match bytes.strip_prefix(store) {
+                Some(bytes) => Manifest::parse(bytes)
+                    .map(Some)
+                    .map_err(|source| Error::Manifest { path, source }),
+                None => Err(Error::Refused(format!(
+                    "files of `{}` are links into another store than this one",
+                    self.path.display()
+                ))),
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("read", path)(error)),
         }
@@ -152,8 +172,11 @@ impl Project {
         fs::symlink_metadata(self.own_dir().join("phantom")).is_ok()
     }
 
-    pub(crate) fn write_journal(&self, manifest: &[u8]) -> Result<(), Error> {
-        write_whole(&self.own_dir().join("phantom"), manifest)
+    pub(crate) fn write_journal(&self, store: &[u8; 16], manifest: &[u8]) -> Result<(), Error> {
+        write_whole(
+            &self.own_dir().join("phantom"),
+            &[store.as_slice(), manifest].concat(),
+        )
     }
 
     pub(crate) fn remove_journal(&self) -> Result<(), Error> {

@@ -65,7 +65,7 @@ pub fn restore(
     }
     let _locked = project.lock()?;
     recover(project, blobs)?;
-    let journal = project.journal()?.ok_or_else(|| {
+    let journal = project.journal(&blobs.id())?.ok_or_else(|| {
         Error::io("read", project.own_dir().join("phantom"))(io::ErrorKind::NotFound.into())
     })?;
     let links = projections(project, blobs, &journal)?;

@@ -52,19 +52,7 @@ impl Root {
     /// A disk that is not mounted is no reason to forget what was on it.
     /// Only the owner can tell, since nobody else may be able to look.
     pub fn is_stale(&self) -> bool {
-        use std::os::unix::fs::MetadataExt;
-        let path = &self.request.path;
-        if self.request.phantom {
-            return false;
-        }
-        match fs::symlink_metadata(path.join(".vrift")) {
-            Ok(_) => return false,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(_) => return false,
-        }
-        path.ancestors()
-            .find_map(|ancestor| fs::metadata(ancestor).ok())
-            .is_some_and(|metadata| metadata.dev() == self.request.device)
+        !self.request.phantom && is_gone(&self.request.path, self.request.device)
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -98,6 +86,18 @@ impl Root {
             },
             registered: u64::from_le_bytes(*registered),
         })
+    }
+}
+
+/// Whether a directory that was on a device is certainly gone: its nearest existing ancestor is on the same one.
+pub fn is_gone(path: &Path, device: u64) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path
+            .ancestors()
+            .find_map(|ancestor| fs::metadata(ancestor).ok())
+            .is_some_and(|metadata| metadata.dev() == device),
+        _ => false,
     }
 }
 

@@ -55,6 +55,7 @@ impl Site {
             older_than: Duration::ZERO,
             dry_run,
             stale_of: Some(rustix::process::geteuid().as_raw()),
+            without: None,
         };
         self.home.collect(&options).unwrap()
     }

@@ -1,0 +1,122 @@
+//! Calls the daemon.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::wire::Channel;
+
+/// Why a call has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Nobody can be reached there.
+    #[error("could not connect to `{path}`")]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("lost the connection to the daemon")]
+    Lost {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// What came is no answer.
+    #[error("the daemon answered something else than JSON-RPC 2.0")]
+    Garbled,
+    /// The daemon refused.
+    #[error("{message}")]
+    Refused {
+        /// Its code, as on the wire.
+        code: i64,
+        /// What it says.
+        message: String,
+        /// What else it says.
+        data: Value,
+    },
+}
+
+/// A connection to the daemon; one call at a time.
+#[derive(Debug)]
+pub struct Client {
+    channel: Channel,
+    next: u64,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody listens there or the caller may not connect.
+    pub fn connect(path: &Path) -> Result<Client, CallError> {
+        let stream = UnixStream::connect(path).map_err(|source| CallError::Connect {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Client {
+            channel: Channel::new(stream),
+            next: 0,
+        })
+    }
+
+    /// Calls a method with descriptors, and returns its result with those that came back.
+    ///
+    /// `params` is an object; the number of descriptors is added to it.
+    ///
+    /// # Errors
+    /// The daemon's, or that the connection broke.
+    pub fn call(
+        &mut self,
+        method: &str,
+        mut params: Value,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(Value, Vec<OwnedFd>), CallError> {
+        self.next += 1;
+        let id = json!(self.next);
+        if !fds.is_empty() {
+            params["fds"] = json!(fds.len());
+        }
+        let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        let lost = |source| CallError::Lost { source };
+        self.channel
+            .send(request.to_string().as_bytes(), fds)
+            .map_err(lost)?;
+        loop {
+            let line = self
+                .channel
+                .receive()
+                .map_err(lost)?
+                .ok_or_else(|| lost(io::ErrorKind::UnexpectedEof.into()))?;
+            let mut answer: Value =
+                serde_json::from_slice(&line).map_err(|_| CallError::Garbled)?;
+            if answer.get("method").is_some() {
+                // A notification; nobody asked for it here.
+                continue;
+            }
+            if let Some(error) = answer.get_mut("error") {
+                return Err(CallError::Refused {
+                    code: error["code"].as_i64().unwrap_or(0),
+                    message: error["message"].as_str().unwrap_or_default().to_owned(),
+                    data: error["data"].take(),
+                });
+            }
+            if answer["id"] != id {
+                return Err(CallError::Garbled);
+            }
+            let result = answer["result"].take();
+            let count = usize::try_from(result["fds"].as_u64().unwrap_or(0)).unwrap_or(0);
+            let fds = self.channel.take_fds(count);
+            if fds.len() != count {
+                return Err(CallError::Garbled);
+            }
+            return Ok((result, fds));
+        }
+    }
+}

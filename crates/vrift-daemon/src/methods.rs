@@ -1,0 +1,505 @@
+//! The methods, as `PROTOCOL.md` describes them.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FileType, Mode, OFlags};
+use serde_json::{Map, Value, json};
+use vrift_store::{
+    Beneath, Blobs, CheckOptions, CollectOptions, Progress, RootRequest, ingest_beneath,
+};
+use vx_proto::Digest;
+
+use crate::audit;
+use crate::fault::{Code, Fault};
+use crate::rpc::Request;
+use crate::session::{Outcome, Session};
+use crate::wire::MAX_FDS;
+
+/// Version of the protocol; it changes when an old client would misunderstand.
+const PROTOCOL: u64 = 1;
+/// Progress is told at most this often.
+const PACE: Duration = Duration::from_millis(100);
+
+/// Calls the method.
+pub(crate) fn dispatch(session: &Session, request: &Request, fds: Vec<OwnedFd>) -> Outcome {
+    let params = &request.params;
+    let outcome = match request.method.as_str() {
+        "version" => Ok((version(session), Vec::new())),
+        "status" => status(session).map(plain),
+        "put" => put(session, fds).map(plain),
+        "register" => register(session, params).map(plain),
+        "root" => root(session, params).map(plain),
+        "roots" => roots(session).map(plain),
+        "forget" => forget(session, params).map(plain),
+        "ingest" => ingest(session, request, fds).map(plain),
+        "link" => link(session, params),
+        "fetch" => fetch(session, params),
+        "gc" => gc(session, params).map(plain),
+        "verify" => verify(session).map(plain),
+        other => Err(Fault::new(
+            Code::Method,
+            format!("there is no method `{}`", other.escape_debug()),
+        )),
+    };
+    if matches!(
+        request.method.as_str(),
+        "put" | "register" | "forget" | "ingest" | "gc" | "verify"
+    ) {
+        let result = outcome
+            .as_ref()
+            .map(|_| ())
+            .map_err(|fault| fault.code.number());
+        audit::write(&session.caller, &request.method, detail(params), result);
+    }
+    outcome
+}
+
+fn plain(value: Value) -> (Value, Vec<OwnedFd>) {
+    (value, Vec::new())
+}
+
+/// What the audit line says of the parameters.
+fn detail(params: &Map<String, Value>) -> Value {
+    let mut detail = Map::new();
+    for name in [
+        "path",
+        "manifest",
+        "tier",
+        "mode",
+        "dry_run",
+        "max_size",
+        "older_than",
+        "fds",
+    ] {
+        if let Some(value) = params.get(name) {
+            detail.insert(name.to_owned(), value.clone());
+        }
+    }
+    Value::Object(detail)
+}
+
+fn text<'p>(params: &'p Map<String, Value>, name: &str) -> Result<&'p str, Fault> {
+    params
+        .get(name)
+        .and_then(Value::as_str)
+        .ok_or_else(|| Fault::params(format!("`{name}` is missing or no text")))
+}
+
+fn absolute(params: &Map<String, Value>) -> Result<PathBuf, Fault> {
+    let path = PathBuf::from(text(params, "path")?);
+    let plain = path.components().all(|part| {
+        matches!(
+            part,
+            std::path::Component::Normal(_) | std::path::Component::RootDir
+        )
+    });
+    if !path.is_absolute() || !plain || path.as_os_str().len() > 4096 {
+        return Err(Fault::params("`path` is not absolute and plain"));
+    }
+    Ok(path)
+}
+
+fn digest(value: &Value) -> Result<Digest, Fault> {
+    value
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| Fault::params(format!("`{value}` is no digest, expected \"HASH/SIZE\"")))
+}
+
+fn number(params: &Map<String, Value>, name: &str) -> Result<Option<u64>, Fault> {
+    match params.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value
+            .as_u64()
+            .map(Some)
+            .ok_or_else(|| Fault::params(format!("`{name}` is no whole number"))),
+    }
+}
+
+fn flag(params: &Map<String, Value>, name: &str) -> Result<bool, Fault> {
+    match params.get(name) {
+        None | Some(Value::Null) => Ok(false),
+        Some(value) => value
+            .as_bool()
+            .ok_or_else(|| Fault::params(format!("`{name}` is neither true nor false"))),
+    }
+}
+
+fn version(session: &Session) -> Value {
+    let home = &session.server.home;
+    let id: String = home.id().iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({
+        "service": "vrift-daemon",
+        "version": env!("CARGO_PKG_VERSION"),
+        "protocol": PROTOCOL,
+        "store": home.store().root(),
+        "store_id": id,
+    })
+}
+
+fn status(session: &Session) -> Result<Value, Fault> {
+    let server = &session.server;
+    let usage = server.home.usage()?;
+    let own = session.caller.uid;
+    let users: Vec<Value> = usage
+        .users
+        .iter()
+        .filter(|user| session.is_admin() || user.uid == own)
+        .map(|user| {
+            json!({
+                "uid": user.uid,
+                "roots": user.roots,
+                "files": user.files,
+                "bytes": user.bytes,
+                "unique": user.unique,
+                "unique_bytes": user.unique_bytes,
+                "released_bytes": user.released_bytes,
+                "quota": server.config.quota,
+            })
+        })
+        .collect();
+    Ok(json!({
+        "mode": "daemon",
+        "version": env!("CARGO_PKG_VERSION"),
+        "store": server.home.store().root(),
+        "blobs": usage.blobs,
+        "bytes": usage.bytes,
+        "quarantine": usage.quarantine,
+        "logical_bytes": usage.logical_bytes,
+        "kept_bytes": usage.kept_bytes,
+        "dedup_ratio": usage.ratio(),
+        "users": users,
+    }))
+}
+
+/// A regular file that the caller has open for reading.
+fn readable(fd: OwnedFd) -> io::Result<File> {
+    let flags = rustix::fs::fcntl_getfl(&fd)?;
+    let stat = rustix::fs::fstat(&fd)?;
+    let refused = |why: &'static str| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    if flags.contains(OFlags::PATH) || flags & OFlags::RWMODE == OFlags::WRONLY {
+        return refused("the descriptor is not open for reading");
+    }
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return refused("the descriptor is no regular file");
+    }
+    Ok(File::from(fd))
+}
+
+fn put(session: &Session, fds: Vec<OwnedFd>) -> Result<Value, Fault> {
+    if fds.is_empty() {
+        return Err(Fault::params("there are no descriptors of files to store"));
+    }
+    let blobs = session.blobs();
+    let mut files = fds
+        .into_iter()
+        .enumerate()
+        .map(|(index, fd)| Ok((readable(fd)?, PathBuf::from(format!("descriptor {index}")))));
+    let blobs: Vec<Value> = blobs
+        .put(&mut files)?
+        .into_iter()
+        .map(|answer| match answer {
+            Ok(put) => json!({ "digest": put.digest.to_string(), "new": put.new }),
+            Err(error) => json!({ "error": error.to_string() }),
+        })
+        .collect();
+    Ok(json!({ "blobs": blobs }))
+}
+
+fn register(session: &Session, params: &Map<String, Value>) -> Result<Value, Fault> {
+    let request = RootRequest {
+        path: absolute(params)?,
+        manifest: digest(params.get("manifest").unwrap_or(&Value::Null))?,
+        device: number(params, "device")?.unwrap_or(0),
+        phantom: false,
+    };
+    if flag(params, "phantom")? {
+        return Err(Fault::params("files cannot be links into this store"));
+    }
+    session.blobs().register(&request)?;
+    Ok(json!({}))
+}
+
+fn root(session: &Session, params: &Map<String, Value>) -> Result<Value, Fault> {
+    let path = absolute(params)?;
+    let blobs = session.blobs();
+    let manifest = blobs.root_manifest(&path)?;
+    let whole = match &manifest {
+        Some(manifest) => blobs.has_root(&path, manifest)?,
+        None => false,
+    };
+    Ok(json!({ "manifest": manifest.map(|digest| digest.to_string()), "whole": whole }))
+}
+
+fn roots(session: &Session) -> Result<Value, Fault> {
+    let roots = session.server.home.roots_of(session.caller.uid)?;
+    // An answer has to fit into a line.
+    let mut room: usize = 900_000;
+    let roots: Vec<Value> = roots
+        .iter()
+        .map(|root| {
+            json!({
+                "path": root.request.path,
+                "device": root.request.device,
+                "manifest": root.request.manifest.to_string(),
+                "registered": root.registered,
+            })
+        })
+        .take_while(|root| {
+            let size = root.to_string().len();
+            let fits = size <= room;
+            room = room.saturating_sub(size);
+            fits
+        })
+        .collect();
+    Ok(json!({ "roots": roots }))
+}
+
+fn forget(session: &Session, params: &Map<String, Value>) -> Result<Value, Fault> {
+    let path = absolute(params)?;
+    let kept = session.server.home.forget(session.caller.uid, &path)?;
+    session.forget_kept();
+    Ok(json!({ "kept": kept }))
+}
+
+/// Tells the caller how far a request is, and stops it when the caller is gone.
+struct Told<'a> {
+    session: &'a Session,
+    /// `None` when nobody wants to know.
+    id: Option<&'a Value>,
+    state: Mutex<(u64, u64, Instant)>,
+}
+
+impl Progress for Told<'_> {
+    fn expect(&self, _files: u64, _bytes: u64) {}
+
+    fn advance(&self, files: u64, bytes: u64) {
+        let mut state = self
+            .state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.0 += files;
+        state.1 += bytes;
+        if let Some(id) = self.id
+            && state.2.elapsed() >= PACE
+        {
+            state.2 = Instant::now();
+            self.session.notify(id, state.0, state.1);
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.session.is_gone()
+    }
+}
+
+fn ingest(session: &Session, request: &Request, fds: Vec<OwnedFd>) -> Result<Value, Fault> {
+    let params = &request.params;
+    let path = absolute(params)?;
+    match params.get("tier").map_or(Some("tier2"), Value::as_str) {
+        Some("tier1" | "tier2") => {}
+        _ => return Err(Fault::params("`tier` is neither \"tier1\" nor \"tier2\"")),
+    }
+    match params.get("mode").map_or(Some("solid"), Value::as_str) {
+        Some("solid") => {}
+        Some("phantom") => {
+            return Err(Fault::params(
+                "the daemon writes to no project: files are replaced by the client",
+            ));
+        }
+        _ => return Err(Fault::params("`mode` is neither \"solid\" nor \"phantom\"")),
+    }
+    let dir = match fds.into_iter().next() {
+        Some(fd) => fd,
+        None => open_for(session, &path)?,
+    };
+    let stat = rustix::fs::fstat(&dir)
+        .map_err(io::Error::from)
+        .map_err(unusable)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return Err(Fault::params("the descriptor is no directory"));
+    }
+    let told = Told {
+        session,
+        id: request
+            .id
+            .as_ref()
+            .filter(|_| params.get("progress") == Some(&json!(true))),
+        state: Mutex::new((0, 0, Instant::now())),
+    };
+    let beneath = Beneath {
+        dir: dir.as_fd(),
+        reader: &session.caller,
+    };
+    let report = ingest_beneath(beneath, &path, &session.blobs(), &told)?;
+    session.forget_kept();
+    Ok(json!({
+        "files": report.files,
+        "bytes": report.bytes,
+        "unique": report.unique,
+        "new": report.new,
+        "manifest": report.manifest.map(|digest| digest.to_string()),
+        // The daemon writes nothing into projects; the manifest is a blob to be fetched.
+        "manifest_path": Value::Null,
+        "skipped": report.skipped.len(),
+        "changed": report.changed,
+    }))
+}
+
+fn unusable(error: io::Error) -> Fault {
+    let code = if error.kind() == io::ErrorKind::PermissionDenied {
+        Code::Denied
+    } else {
+        Code::Params
+    };
+    Fault::new(code, error.to_string())
+}
+
+/// Opens a path from the root, asking at each step whether the caller may.
+fn open_for(session: &Session, path: &Path) -> Result<OwnedFd, Fault> {
+    use vrift_store::Reader;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let failed = |error: rustix::io::Errno| {
+        let mut fault = unusable(error.into());
+        fault.message = format!(
+            "the daemon cannot open `{}` by its path ({error}); send a descriptor",
+            path.display()
+        );
+        fault
+    };
+    let mut dir = rustix::fs::open("/", flags, Mode::empty()).map_err(failed)?;
+    for name in path.components().skip(1) {
+        dir = rustix::fs::openat(&dir, name.as_os_str(), flags, Mode::empty()).map_err(failed)?;
+        let stat = rustix::fs::fstat(&dir).map_err(failed)?;
+        session
+            .caller
+            .directory(dir.as_fd(), &stat)
+            .map_err(unusable)?;
+    }
+    Ok(dir)
+}
+
+/// Checks that the caller may have these blobs; what it may not have is as absent as what is not there.
+fn allowed(session: &Session, params: &Map<String, Value>) -> Result<Vec<(Digest, bool)>, Fault> {
+    let list = params
+        .get("digests")
+        .and_then(Value::as_array)
+        .ok_or_else(|| Fault::params("`digests` is missing or no list"))?;
+    if list.len() > MAX_FDS {
+        return Err(Fault::params(format!("more than {MAX_FDS} digests")));
+    }
+    list.iter()
+        .map(|value| {
+            let digest = digest(value)?;
+            Ok((digest, session.has(&digest)?))
+        })
+        .collect()
+}
+
+fn fetch(session: &Session, params: &Map<String, Value>) -> Outcome {
+    let wanted = allowed(session, params)?;
+    let mut found = Vec::with_capacity(wanted.len());
+    let mut fds = Vec::new();
+    for (digest, may) in wanted {
+        let blob = if may {
+            session
+                .server
+                .home
+                .open(&[digest])?
+                .into_iter()
+                .next()
+                .flatten()
+        } else {
+            None
+        };
+        found.push(blob.is_some());
+        fds.extend(blob.map(OwnedFd::from));
+    }
+    Ok((json!({ "found": found }), fds))
+}
+
+/// The manifest to make a directory from; its files are fetched.
+fn link(session: &Session, params: &Map<String, Value>) -> Outcome {
+    let manifest = match params.get("manifest") {
+        Some(value) => digest(value)?,
+        None => {
+            let path = absolute(params)?;
+            session.blobs().root_manifest(&path)?.ok_or_else(|| {
+                Fault::new(Code::Absent, format!("`{}` is not kept", path.display()))
+            })?
+        }
+    };
+    let absent = || Fault::new(Code::Absent, format!("there is no manifest `{manifest}`"));
+    if !session.has(&manifest)? {
+        return Err(absent());
+    }
+    let (files, bytes) = session.server.home.manifest(&manifest)?.totals();
+    let blob = session
+        .server
+        .home
+        .open(&[manifest])?
+        .into_iter()
+        .next()
+        .flatten();
+    let blob = blob.ok_or_else(absent)?;
+    let result = json!({ "manifest": manifest.to_string(), "files": files, "bytes": bytes });
+    Ok((result, vec![blob.into()]))
+}
+
+fn gc(session: &Session, params: &Map<String, Value>) -> Result<Value, Fault> {
+    let only = if session.is_admin() && !flag(params, "own")? {
+        None
+    } else {
+        Some(session.caller.uid)
+    };
+    let report = session.server.home.collect(&CollectOptions {
+        only,
+        max_bytes: number(params, "max_size")?,
+        older_than: Duration::from_secs(number(params, "older_than")?.unwrap_or(3600)),
+        dry_run: flag(params, "dry_run")?,
+        stale_of: None,
+        without: Some((session.caller.uid, without(params)?)),
+    })?;
+    Ok(json!({
+        "blobs": report.blobs,
+        "bytes_freed": report.bytes_freed,
+        "bytes_kept": report.bytes_kept,
+        "in_use": report.in_use,
+        "temporary": report.temporary,
+        "quarantined": report.quarantined,
+    }))
+}
+
+/// Roots of the caller that a dry run is to see as forgotten.
+fn without(params: &Map<String, Value>) -> Result<Vec<PathBuf>, Fault> {
+    match params.get("without") {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(paths)) => paths
+            .iter()
+            .map(|path| path.as_str().map(PathBuf::from))
+            .collect::<Option<_>>()
+            .ok_or_else(|| Fault::params("`without` is no list of paths")),
+        Some(_) => Err(Fault::params("`without` is no list of paths")),
+    }
+}
+
+fn verify(session: &Session) -> Result<Value, Fault> {
+    if !session.is_admin() {
+        return Err(Fault::denied(
+            "only an administrator may have every byte of the store read",
+        ));
+    }
+    let report = session.server.home.check(&CheckOptions::default())?;
+    Ok(json!({
+        "blobs": report.blobs,
+        "bytes": report.bytes,
+        "quarantined": report.quarantined,
+        "names": report.names,
+        "missing": report.missing_count,
+    }))
+}

@@ -1,0 +1,464 @@
+//! One connection: reads requests, answers them one after another, and remembers what its caller proved to have.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use vrift_store::manifest::Manifest;
+use vrift_store::{Blobs, Error, Home, Projection, Put, RootRequest};
+use vx_proto::Digest;
+
+use crate::caller::Caller;
+use crate::config::Config;
+use crate::fault::{Code, Fault};
+use crate::methods;
+use crate::rpc::{self, Incoming, Request};
+use crate::wire::{Channel, MAX_FDS};
+
+/// A connection on which nothing happens for so long is closed.
+const IDLE: Duration = Duration::from_secs(600);
+/// A caller who does not take the answers for so long is gone.
+const SLOW: Duration = Duration::from_secs(60);
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) home: Home,
+    pub(crate) config: Config,
+    /// Held while a root is checked against a quota and written.
+    pub(crate) registering: Mutex<()>,
+}
+
+/// One connection.
+pub(crate) struct Session {
+    pub(crate) server: Arc<Server>,
+    pub(crate) caller: Caller,
+    channel: Mutex<Channel>,
+    /// What the caller stored over this connection.
+    brought: Mutex<HashSet<Digest>>,
+    /// What the caller's roots keep, once it was needed.
+    kept: Mutex<Option<Arc<HashSet<Digest>>>>,
+}
+
+/// The result of a method, and the descriptors that go with it.
+pub(crate) type Outcome = Result<(Value, Vec<OwnedFd>), Fault>;
+
+impl Session {
+    pub(crate) fn new(server: Arc<Server>, caller: Caller, channel: Channel) -> Session {
+        Session {
+            server,
+            caller,
+            channel: Mutex::new(channel),
+            brought: Mutex::default(),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Serves until the caller closes the connection or breaks the protocol beyond repair.
+    pub(crate) fn run(&self) -> io::Result<()> {
+        {
+            let channel = lock(&self.channel);
+            channel.stream().set_read_timeout(Some(IDLE))?;
+            channel.stream().set_write_timeout(Some(SLOW))?;
+        }
+        let result = self.converse();
+        self.release();
+        result
+    }
+
+    fn converse(&self) -> io::Result<()> {
+        loop {
+            let received = lock(&self.channel).receive();
+            let line = match received {
+                Ok(Some(line)) => line,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    let fault = match error.kind() {
+                        ErrorKind::FileTooLarge => {
+                            Fault::new(Code::Request, "the line is too long")
+                        }
+                        ErrorKind::InvalidData => Fault::new(Code::Request, error.to_string()),
+                        // Idle, or gone in the middle of a line.
+                        _ => return Ok(()),
+                    };
+                    return self.reply(&rpc::answer(&Value::Null, Err(fault)), &[]);
+                }
+            };
+            self.handle(&line)?;
+            lock(&self.channel).drop_unannounced();
+        }
+    }
+
+    fn handle(&self, line: &[u8]) -> io::Result<()> {
+        match rpc::parse(line) {
+            Incoming::Nothing(fault) => self.reply(&rpc::answer(&Value::Null, Err(fault)), &[]),
+            Incoming::One(Err(bad)) => self.reply(&rpc::answer(&bad.id, Err(bad.fault)), &[]),
+            Incoming::One(Ok(request)) => {
+                let outcome = self.call(&request);
+                let Some(id) = &request.id else {
+                    return Ok(());
+                };
+                let (outcome, fds) = split(outcome);
+                self.reply(&rpc::answer(id, outcome), &fds)
+            }
+            Incoming::Batch(items) => {
+                let mut answers = Vec::new();
+                let mut fds = Vec::new();
+                for item in items {
+                    match item {
+                        Err(bad) => answers.push(rpc::answer(&bad.id, Err(bad.fault))),
+                        Ok(request) => {
+                            let (mut outcome, new) = split(self.call(&request));
+                            if fds.len() + new.len() > MAX_FDS {
+                                outcome =
+                                    Err(Fault::params("more descriptors than an answer may have"));
+                            } else {
+                                fds.extend(new);
+                            }
+                            answers.extend(request.id.as_ref().map(|id| rpc::answer(id, outcome)));
+                        }
+                    }
+                }
+                if answers.is_empty() {
+                    return Ok(());
+                }
+                self.reply(&Value::Array(answers), &fds)
+            }
+        }
+    }
+
+    fn call(&self, request: &Request) -> Outcome {
+        let announced = match request.params.get("fds") {
+            None => 0,
+            Some(count) => count
+                .as_u64()
+                .and_then(|count| usize::try_from(count).ok())
+                .filter(|count| *count <= MAX_FDS)
+                .ok_or_else(|| Fault::params(format!("`fds` is no number up to {MAX_FDS}")))?,
+        };
+        let fds = lock(&self.channel).take_fds(announced);
+        if fds.len() != announced {
+            return Err(Fault::params(format!(
+                "{announced} descriptors were announced and {} came",
+                fds.len()
+            )));
+        }
+        methods::dispatch(self, request, fds)
+    }
+
+    fn reply(&self, answer: &Value, fds: &[OwnedFd]) -> io::Result<()> {
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        lock(&self.channel).send(answer.to_string().as_bytes(), &fds)
+    }
+
+    /// Tells how far a request is.
+    pub(crate) fn notify(&self, id: &Value, files: u64, bytes: u64) {
+        let line = json!({
+            "jsonrpc": "2.0",
+            "method": "progress",
+            "params": { "id": id, "files": files, "bytes": bytes },
+        });
+        // A caller who is gone is noticed where the work asks for it.
+        let _gone = self.reply(&line, &[]);
+    }
+
+    /// Whether the caller has closed the connection.
+    pub(crate) fn is_gone(&self) -> bool {
+        lock(&self.channel).is_gone()
+    }
+
+    /// Whether the caller administers the store.
+    pub(crate) fn is_admin(&self) -> bool {
+        let uid = self.caller.uid;
+        uid == 0
+            || uid == rustix::process::geteuid().as_raw()
+            || self.server.config.admin.contains(&uid)
+    }
+
+    /// What the caller's roots keep.
+    pub(crate) fn kept(&self) -> Result<Arc<HashSet<Digest>>, Error> {
+        let mut kept = lock(&self.kept);
+        if let Some(kept) = &*kept {
+            return Ok(Arc::clone(kept));
+        }
+        let fresh = Arc::new(self.server.home.kept_by(self.caller.uid)?);
+        *kept = Some(Arc::clone(&fresh));
+        Ok(fresh)
+    }
+
+    /// Roots have changed.
+    pub(crate) fn forget_kept(&self) {
+        *lock(&self.kept) = None;
+    }
+
+    /// Whether the caller has shown that it has this content.
+    pub(crate) fn has(&self, digest: &Digest) -> Result<bool, Error> {
+        Ok(digest.is_empty()
+            || self.server.config.public_digests
+            || lock(&self.brought).contains(digest)
+            || self.kept()?.contains(digest))
+    }
+
+    /// What this caller brought and no root keeps may go when the caller collects.
+    fn release(&self) {
+        let brought = std::mem::take(&mut *lock(&self.brought));
+        if brought.is_empty() {
+            return;
+        }
+        let uid = self.caller.uid;
+        let released = self.server.home.kept_by(uid).and_then(|kept| {
+            let released: Vec<Digest> = brought.difference(&kept).copied().collect();
+            if released.is_empty() {
+                return Ok(());
+            }
+            self.server.home.release_digests(uid, released)
+        });
+        if let Err(error) = released {
+            crate::audit::note(&json!({ "error": error.to_string(), "uid": uid }));
+        }
+    }
+
+    /// A store in which the caller brings and registers content.
+    pub(crate) fn blobs(&self) -> SessionBlobs<'_> {
+        SessionBlobs {
+            server: &self.server,
+            caller: self.caller,
+            session: Brought {
+                brought: &self.brought,
+                kept: &self.kept,
+            },
+            used: Mutex::new(None),
+        }
+    }
+}
+
+fn split(outcome: Outcome) -> (Result<Value, Fault>, Vec<OwnedFd>) {
+    match outcome {
+        Ok((mut result, fds)) => {
+            if !fds.is_empty() {
+                result["fds"] = json!(fds.len());
+            }
+            (Ok(result), fds)
+        }
+        Err(fault) => (Err(fault), Vec::new()),
+    }
+}
+
+/// The tables are whole between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a caller brought and keeps.
+struct Brought<'a> {
+    brought: &'a Mutex<HashSet<Digest>>,
+    kept: &'a Mutex<Option<Arc<HashSet<Digest>>>>,
+}
+
+/// The daemon's store as one caller may use it: with quotas, and for what the caller has shown to have.
+pub(crate) struct SessionBlobs<'a> {
+    server: &'a Server,
+    caller: Caller,
+    session: Brought<'a>,
+    /// Bytes that count against the quota before this request.
+    used: Mutex<Option<u64>>,
+}
+
+impl SessionBlobs<'_> {
+    fn kept(&self) -> Result<Arc<HashSet<Digest>>, Error> {
+        let mut kept = lock(self.session.kept);
+        if let Some(kept) = &*kept {
+            return Ok(Arc::clone(kept));
+        }
+        let fresh = Arc::new(self.server.home.kept_by(self.caller.uid)?);
+        *kept = Some(Arc::clone(&fresh));
+        Ok(fresh)
+    }
+
+    /// Refuses what the quota or the disk has no room for, before a byte is written.
+    fn check_room(&self, size: u64) -> Result<(), Error> {
+        let config = &self.server.config;
+        if size > config.max_blob {
+            return Err(Error::Quota(format!(
+                "a file of {size} bytes is larger than the {} bytes that are taken",
+                config.max_blob
+            )));
+        }
+        let space = rustix::fs::statvfs(self.server.home.path())
+            .map_err(|errno| Error::Refused(format!("the store cannot be looked at: {errno}")))?;
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        if free < config.min_free.saturating_add(size) {
+            return Err(Error::Put(vrift_store::PutError::NoSpace {
+                subject: "the content of a file".to_owned(),
+                needed: size,
+                quota: false,
+                source: ErrorKind::StorageFull.into(),
+            }));
+        }
+        let Some(quota) = config.quota else {
+            return Ok(());
+        };
+        let mut used = lock(&self.used);
+        let before = match *used {
+            Some(before) => before,
+            None => {
+                let (usage, kept) = self.server.home.usage_of(self.caller.uid)?;
+                let brought = lock(self.session.brought);
+                let pending: u64 = brought.difference(&kept).map(|digest| digest.size).sum();
+                usage.unique_bytes + usage.released_bytes + pending
+            }
+        };
+        let after = before.saturating_add(size);
+        *used = Some(after);
+        if after > quota {
+            return Err(Error::Quota(format!(
+                "{after} bytes would be kept, and {quota} may be; `vrift forget` and `vrift gc` make room"
+            )));
+        }
+        Ok(())
+    }
+
+    fn brought(&self, put: Put) -> Result<Put, Error> {
+        // What others have is nobody's business, so only what is new to the caller counts as new.
+        let known = self.kept()?.contains(&put.digest);
+        let first = lock(self.session.brought).insert(put.digest);
+        Ok(Put {
+            digest: put.digest,
+            new: first && !known,
+        })
+    }
+}
+
+impl Blobs for SessionBlobs<'_> {
+    fn id(&self) -> [u8; 16] {
+        self.server.home.id()
+    }
+
+    fn name(&self) -> String {
+        self.server.home.name()
+    }
+
+    fn batch(&self) -> usize {
+        512
+    }
+
+    fn threads(&self) -> usize {
+        1
+    }
+
+    fn put(
+        &self,
+        files: &mut dyn Iterator<Item = io::Result<(File, PathBuf)>>,
+    ) -> Result<Vec<io::Result<Put>>, Error> {
+        let refused: Cell<Option<Error>> = Cell::new(None);
+        let mut checked = files.map(|file| {
+            let (file, path) = file?;
+            match self.check_room(file.metadata()?.len()) {
+                Ok(()) => Ok((file, path)),
+                Err(error) => {
+                    let text = error.to_string();
+                    refused.set(Some(error));
+                    Err(io::Error::new(ErrorKind::QuotaExceeded, text))
+                }
+            }
+        });
+        let answers = self.server.home.put(&mut checked)?;
+        let mut puts = Vec::with_capacity(answers.len());
+        for answer in answers {
+            puts.push(match answer {
+                Ok(put) => Ok(self.brought(put)?),
+                Err(error) => Err(error),
+            });
+        }
+        refused.take().map_or(Ok(puts), Err)
+    }
+
+    fn put_bytes(&self, bytes: &[u8]) -> Result<Put, Error> {
+        self.check_room(bytes.len() as u64)?;
+        self.brought(self.server.home.put_bytes(bytes)?)
+    }
+
+    fn register(&self, request: &RootRequest) -> Result<(), Error> {
+        let home = &self.server.home;
+        let uid = self.caller.uid;
+        let _turn = lock(&self.server.registering);
+        let kept = Arc::new(home.kept_by(uid)?);
+        let not_shown: Vec<Digest> = {
+            let brought = lock(self.session.brought);
+            let shown = |digest: &Digest| {
+                digest.is_empty() || brought.contains(digest) || kept.contains(digest)
+            };
+            if !shown(&request.manifest) {
+                return Err(Error::Missing(vec![request.manifest]));
+            }
+            let manifest = home.manifest(&request.manifest)?;
+            let digests = manifest.digests();
+            self.check_quota(request, &manifest)?;
+            digests.into_iter().filter(|d| !shown(d)).collect()
+        };
+        if !not_shown.is_empty() {
+            return Err(Error::Missing(not_shown));
+        }
+        let result = home.register_for(uid, request);
+        *lock(self.session.kept) = None;
+        result
+    }
+
+    fn has_root(&self, path: &Path, manifest: &Digest) -> Result<bool, Error> {
+        self.server
+            .home
+            .has_root_for(self.caller.uid, path, manifest)
+    }
+
+    fn root_manifest(&self, path: &Path) -> Result<Option<Digest>, Error> {
+        let root = self.server.home.root_of(self.caller.uid, path)?;
+        Ok(root.map(|root| root.request.manifest))
+    }
+
+    fn open(&self, digests: &[Digest]) -> Result<Vec<Option<File>>, Error> {
+        self.server.home.open(digests)
+    }
+
+    fn projection(&self) -> Projection {
+        Projection::Refused {
+            why: "content is private to those who have it".to_owned(),
+        }
+    }
+
+    fn blob_path(&self, _digest: &Digest, _executable: bool) -> Result<Option<PathBuf>, Error> {
+        Ok(None)
+    }
+
+    fn digest_of(&self, _target: &Path) -> Option<(Digest, bool)> {
+        None
+    }
+}
+
+impl SessionBlobs<'_> {
+    /// What all roots would keep, the new one in the place of its predecessor.
+    fn check_quota(&self, request: &RootRequest, manifest: &Manifest) -> Result<(), Error> {
+        let Some(quota) = self.server.config.quota else {
+            return Ok(());
+        };
+        let home = &self.server.home;
+        let mut digests = manifest.digests();
+        for root in home.roots_of(self.caller.uid)? {
+            if root.request.path != request.path {
+                digests.extend(home.manifest(&root.request.manifest)?.digests());
+            }
+        }
+        let bytes: u64 = digests.iter().map(|digest| digest.size).sum();
+        if bytes > quota {
+            return Err(Error::Quota(format!(
+                "{bytes} bytes would be kept, and {quota} may be"
+            )));
+        }
+        Ok(())
+    }
+}
