@@ -1,6 +1,5 @@
 //! One connection: reads requests, answers them one after another, and remembers what its caller proved to have.
 
-use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -11,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vrift_store::manifest::Manifest;
-use vrift_store::{Blobs, Error, Home, Projection, Put, RootRequest};
+use vrift_store::{Batch, Blobs, Error, Home, Projection, Put, RootRequest};
 use vx_proto::Digest;
 
 use crate::caller::Caller;
@@ -44,6 +43,8 @@ pub(crate) struct Session {
     brought: Mutex<HashSet<Digest>>,
     /// What the caller's roots keep, once it was needed.
     kept: Mutex<Option<Arc<HashSet<Digest>>>>,
+    /// What was brought and is not durable yet.
+    batch: Mutex<Batch>,
 }
 
 /// The result of a method, and the descriptors that go with it.
@@ -52,6 +53,7 @@ pub(crate) type Outcome = Result<(Value, Vec<OwnedFd>), Fault>;
 impl Session {
     pub(crate) fn new(server: Arc<Server>, caller: Caller, channel: Channel) -> Session {
         Session {
+            batch: Mutex::new(server.home.batch_of_blobs()),
             server,
             caller,
             channel: Mutex::new(channel),
@@ -207,6 +209,8 @@ impl Session {
 
     /// What this caller brought and no root keeps may go when the caller collects.
     fn release(&self) {
+        // What is not visible yet goes by itself.
+        *lock(&self.batch) = self.server.home.batch_of_blobs();
         let brought = std::mem::take(&mut *lock(&self.brought));
         if brought.is_empty() {
             return;
@@ -232,6 +236,7 @@ impl Session {
             session: Brought {
                 brought: &self.brought,
                 kept: &self.kept,
+                batch: &self.batch,
             },
             used: Mutex::new(None),
         }
@@ -259,6 +264,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Brought<'a> {
     brought: &'a Mutex<HashSet<Digest>>,
     kept: &'a Mutex<Option<Arc<HashSet<Digest>>>>,
+    batch: &'a Mutex<Batch>,
 }
 
 /// The daemon's store as one caller may use it: with quotas, and for what the caller has shown to have.
@@ -324,12 +330,12 @@ impl SessionBlobs<'_> {
         Ok(())
     }
 
-    fn brought(&self, put: Put) -> Result<Put, Error> {
+    fn brought(&self, digest: Digest) -> Result<Put, Error> {
         // What others have is nobody's business, so only what is new to the caller counts as new.
-        let known = self.kept()?.contains(&put.digest);
-        let first = lock(self.session.brought).insert(put.digest);
+        let known = self.kept()?.contains(&digest);
+        let first = lock(self.session.brought).insert(digest);
         Ok(Put {
-            digest: put.digest,
+            digest,
             new: first && !known,
         })
     }
@@ -356,37 +362,40 @@ impl Blobs for SessionBlobs<'_> {
         &self,
         files: &mut dyn Iterator<Item = io::Result<(File, PathBuf)>>,
     ) -> Result<Vec<io::Result<Put>>, Error> {
-        let refused: Cell<Option<Error>> = Cell::new(None);
-        let mut checked = files.map(|file| {
-            let (file, path) = file?;
-            match self.check_room(file.metadata()?.len()) {
-                Ok(()) => Ok((file, path)),
-                Err(error) => {
-                    let text = error.to_string();
-                    refused.set(Some(error));
-                    Err(io::Error::new(ErrorKind::QuotaExceeded, text))
+        let mut batch = lock(self.session.batch);
+        let mut answers = Vec::new();
+        for file in files {
+            let opened = file.and_then(|(file, path)| {
+                let size = file.metadata()?.len();
+                Ok((file, path, size))
+            });
+            answers.push(match opened {
+                Ok((file, path, size)) => {
+                    self.check_room(size)?;
+                    match batch.add(file, &path)? {
+                        Ok(digest) => Ok(self.brought(digest)?),
+                        Err(error) => Err(error),
+                    }
                 }
-            }
-        });
-        let answers = self.server.home.put(&mut checked)?;
-        let mut puts = Vec::with_capacity(answers.len());
-        for answer in answers {
-            puts.push(match answer {
-                Ok(put) => Ok(self.brought(put)?),
                 Err(error) => Err(error),
             });
         }
-        refused.take().map_or(Ok(puts), Err)
+        Ok(answers)
     }
 
     fn put_bytes(&self, bytes: &[u8]) -> Result<Put, Error> {
         self.check_room(bytes.len() as u64)?;
-        self.brought(self.server.home.put_bytes(bytes)?)
+        self.brought(self.server.home.put_bytes(bytes)?.digest)
     }
 
     fn register(&self, request: &RootRequest) -> Result<(), Error> {
         let home = &self.server.home;
         let uid = self.caller.uid;
+        // What cannot be made durable is not registered; it has to be brought again.
+        if let Err(error) = lock(self.session.batch).commit() {
+            lock(self.session.brought).clear();
+            return Err(error);
+        }
         let _turn = lock(&self.server.registering);
         let kept = Arc::new(home.kept_by(uid)?);
         let not_shown: Vec<Digest> = {

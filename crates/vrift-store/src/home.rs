@@ -25,7 +25,7 @@ use crate::manifest::{MAX_BYTES, Manifest};
 use crate::roots::{MAX_ROOTS, Root, Roots, make_private, write_whole};
 
 /// How long this process keeps what it touched from collection by itself.
-const LEASE: Duration = Duration::from_secs(300);
+const LEASE: Duration = Duration::from_secs(60);
 
 /// How a home is opened.
 #[derive(Clone, Copy, Debug)]
@@ -246,6 +246,14 @@ impl Home {
         Ok(kept)
     }
 
+    /// Starts a batch of blobs that become durable and visible together.
+    pub fn batch_of_blobs(&self) -> Batch {
+        Batch {
+            store: self.store.clone(),
+            group: self.store.group(),
+        }
+    }
+
     /// Stores files, a group at a time, and answers for each.
     fn put_files(
         &self,
@@ -274,6 +282,46 @@ impl Home {
         }
         commit(group, &mut places, &mut answers)?;
         Ok(answers.into_iter().flatten().collect())
+    }
+}
+
+/// Blobs that are written and not yet visible; dropped before [`Batch::commit`], they are forgotten.
+#[derive(Debug)]
+pub struct Batch {
+    store: Store,
+    group: cas_store::Group,
+}
+
+impl Batch {
+    /// Writes a copy of a file; when the batch has grown large, what is in it becomes durable first.
+    ///
+    /// # Errors
+    /// When the store takes nothing more; a file that cannot be read is the inner error.
+    pub fn add(&mut self, file: File, path: &Path) -> Result<io::Result<Digest>, Error> {
+        if self.group.is_full() {
+            self.commit()?;
+        }
+        match self.store.stage_open_file(file, path) {
+            Ok(pending) => {
+                let digest = pending.digest();
+                self.group.add(pending);
+                Ok(Ok(digest))
+            }
+            Err(PutError::Source { source, .. }) => Ok(Err(source)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes everything durable and visible.
+    ///
+    /// # Errors
+    /// The first one; what it concerns is not stored.
+    pub fn commit(&mut self) -> Result<(), Error> {
+        let full = std::mem::replace(&mut self.group, self.store.group());
+        for stored in full.commit() {
+            stored?;
+        }
+        Ok(())
     }
 }
 

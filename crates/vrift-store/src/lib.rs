@@ -31,7 +31,7 @@ pub use blobs::{Blobs, Projection, Put, RootRequest};
 pub use check::{CheckOptions, CheckReport};
 pub use collect::{CollectOptions, CollectReport};
 pub use error::Error;
-pub use home::{Home, HomeOptions, lock_file};
+pub use home::{Batch, Home, HomeOptions, lock_file};
 pub use ingest::{IngestOptions, Ingested, Progress, ingest, ingest_beneath};
 pub use link::{How, LinkOptions, Linked, link};
 pub use phantom::{Phantom, phantom};

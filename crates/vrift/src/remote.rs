@@ -179,9 +179,9 @@ impl Blobs for Remote {
         let mut answers: Vec<Option<io::Result<Put>>> = Vec::new();
         let mut waiting = Vec::new();
         let mut places = Vec::new();
-        let mut send = |waiting: &mut Vec<File>,
-                        places: &mut Vec<usize>,
-                        answers: &mut Vec<Option<io::Result<Put>>>|
+        let send = |waiting: &mut Vec<File>,
+                    places: &mut Vec<usize>,
+                    answers: &mut Vec<Option<io::Result<Put>>>|
          -> Result<(), Error> {
             if !waiting.is_empty() {
                 for (place, answer) in places.drain(..).zip(self.put_fds(waiting)?) {

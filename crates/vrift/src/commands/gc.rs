@@ -36,8 +36,13 @@ pub(crate) fn run(options: &Gc, target: &Target, output: &Output) -> Result<u8, 
     );
     if report.in_use > 0 {
         output.note(&format!(
-            "{} that nobody keeps were used recently and stay; `--older-than 0` removes them",
-            count(report.in_use, "blob")
+            "{} not kept by anybody, and left alone since the last use is recent{}",
+            count(report.in_use, "blob"),
+            if options.older_than.is_zero() {
+                "; try again in a minute"
+            } else {
+                "; see `--older-than`"
+            }
         ));
     }
     output
