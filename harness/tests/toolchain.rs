@@ -44,6 +44,8 @@ fn another_toolchain_rebuilds_everything_and_the_old_one_nothing() {
             .command("vx")
             .arg("build")
             .env("PATH", format!("{}:{path}", own.join("bin").display()))
+            // It would choose one of rustup's.
+            .env_remove("RUSTUP_TOOLCHAIN")
             .current_dir(hello.dir())
             .run()
             .expect_success();

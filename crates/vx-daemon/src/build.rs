@@ -1,13 +1,12 @@
 //! One build, from the request to the summary.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vx_plan::{Plan, SourceKind};
 use vx_proto::command::{BuildEvent, BuildRequest};
-use vx_toolchain::{FindError, Toolchain, TreesError};
 use vx_tree::SourceTree;
 
 use crate::backends::{BackendError, Ready};
@@ -20,7 +19,9 @@ use crate::runner::Runner;
 use crate::schedule;
 use crate::slots::Slots;
 use crate::state::State;
+use crate::toolchains::ToolchainError;
 use crate::unit::BuildInputs;
+use crate::verify::Immutable;
 use crate::workspace::{Sources, SourcesError, Surroundings};
 
 /// Actions that are sent to the executor beyond what it runs at a time.
@@ -29,12 +30,9 @@ const AHEAD: usize = 2;
 /// Why a build could not be attempted at all.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BuildError {
-    /// No toolchain.
+    /// No toolchain, or one that cannot be an input.
     #[error(transparent)]
-    Find(#[from] FindError),
-    /// A toolchain that cannot be an input.
-    #[error(transparent)]
-    Trees(#[from] TreesError),
+    Toolchain(#[from] ToolchainError),
     /// No plan.
     #[error(transparent)]
     Project(#[from] ProjectError),
@@ -101,6 +99,8 @@ pub(crate) async fn build(
         return Ok(Verdict::Complete);
     }
     let prospect = survey(state, request, reporter, known.as_deref()).await?;
+    let sysroot = &prospect.project.toolchain.sysroot;
+    let _lease = state.toolchains.lease(sysroot).await?;
     let plan = prospect.project.plan(request)?;
     reporter
         .event(BuildEvent::Planned {
@@ -108,7 +108,7 @@ pub(crate) async fn build(
             profile: plan.profile.clone(),
         })
         .await;
-    let (ready, inputs) = gather(state, &prospect, plan).await?;
+    let (ready, inputs) = gather(state, &prospect, plan, reporter).await?;
     let output_root = prospect.project.output_root();
     let outcome = execute(state, request, reporter, &ready, inputs, output_root).await;
     let verdict = match outcome.failed {
@@ -164,9 +164,10 @@ async fn is_up_to_date(
     let (cwd, env) = (request.cwd.clone(), request.env.clone());
     let (project, expected) = (memory.project.clone(), memory.surroundings.clone());
     let (then, outputs) = (standing.sources.clone(), standing.outputs.clone());
+    let channels = state.toolchains.store.channels();
     let holds = tokio::task::spawn_blocking(move || {
         Ok::<_, SourcesError>(
-            Surroundings::of(&cwd, &env) == expected
+            Surroundings::of(&cwd, &env, channels) == expected
                 && toolchain_stamps(&project.toolchain) == project.toolchain_stamps
                 && outputs
                     .iter()
@@ -190,7 +191,7 @@ async fn survey(
     reporter: &Reporter,
     known: Option<&Memory>,
 ) -> Result<Prospect, BuildError> {
-    let surroundings = surroundings_of(request).await?;
+    let surroundings = surroundings_of(state, request).await?;
     if let Some(memory) = known
         && memory.surroundings == surroundings
         && memory.project.has_its_toolchain().await
@@ -204,11 +205,11 @@ async fn survey(
             surroundings,
         });
     }
-    let toolchain = find_toolchain(request).await?;
+    let toolchain = state.toolchains.of_build(request, reporter).await?;
     let project = Arc::new(Project::ask(toolchain, request, reporter).await?);
     let (sources, trees) = read_sources(state, &project).await?;
     // Cargo may have written a lock file.
-    let surroundings = surroundings_of(request).await?;
+    let surroundings = surroundings_of(state, request).await?;
     for path in sources.unusable() {
         let text = format!(
             "`{}` is not visible to the build: it is no file, or its name is not UTF-8",
@@ -224,25 +225,14 @@ async fn survey(
     })
 }
 
-async fn surroundings_of(request: &BuildRequest) -> Result<Surroundings, BuildError> {
+async fn surroundings_of(
+    state: &State,
+    request: &BuildRequest,
+) -> Result<Surroundings, BuildError> {
     let (cwd, env) = (request.cwd.clone(), request.env.clone());
-    Ok(tokio::task::spawn_blocking(move || Surroundings::of(&cwd, &env)).await?)
-}
-
-async fn find_toolchain(request: &BuildRequest) -> Result<Toolchain, BuildError> {
-    let (cwd, env, channel) = (
-        request.cwd.clone(),
-        request.env.clone(),
-        request.toolchain.clone(),
-    );
-    let found = tokio::task::spawn_blocking(move || {
-        vx_toolchain::find(&vx_toolchain::Request {
-            directory: &cwd,
-            environment: &env,
-            channel: channel.as_deref(),
-        })
-    });
-    Ok(found.await??)
+    let channels = state.toolchains.store.channels();
+    let look = move || Surroundings::of(&cwd, &env, channels);
+    Ok(tokio::task::spawn_blocking(look).await?)
 }
 
 async fn read_sources(
@@ -263,6 +253,7 @@ async fn gather(
     state: &Arc<State>,
     prospect: &Prospect,
     plan: Plan,
+    reporter: &Reporter,
 ) -> Result<(Ready, BuildInputs), BuildError> {
     let toolchain = prospect.project.toolchain.clone();
     // An executor of this machine can use a toolchain in place if the folders hold nothing else.
@@ -272,19 +263,23 @@ async fn gather(
     };
     let host = toolchain.host.clone();
     let trees = tokio::task::spawn_blocking({
-        let records = state.trees();
-        move || toolchain.trees(&records)
+        let state = state.clone();
+        move || {
+            let records = state.trees();
+            state.toolchains.trees(&toolchain, &records)
+        }
     });
     let packages = tokio::task::spawn_blocking({
-        let (state, roots) = (state.clone(), immutable_packages(&plan));
+        let state = state.clone();
+        let (immutable, vendored) = packages_of_others(&plan);
         move || {
-            roots
-                .into_iter()
-                .map(|(root, identity)| {
-                    let tree = state.packages.tree(&identity, Path::new(&root))?;
-                    Ok((root, tree))
-                })
-                .collect::<Result<BTreeMap<_, _>, PackageError>>()
+            let mut packages = state.packages.trees(&immutable)?;
+            for package in &vendored {
+                let tree = state.packages.vendored(package, &state.digests)?;
+                let root = package.root.to_string_lossy().into_owned();
+                packages.trees.insert(root, tree);
+            }
+            Ok::<_, PackageError>(packages)
         }
     });
     let ready = state.backends.ready(&directories).await?;
@@ -294,10 +289,18 @@ async fn gather(
             toolchain: host,
         });
     }
+    let packages = packages.await??;
+    if !packages.unchecked.is_empty() {
+        let text = format!(
+            "there is no archive to compare the sources of {} with; they are used as they are",
+            packages.unchecked.join(", ")
+        );
+        reporter.warning(text).await;
+    }
     let inputs = BuildInputs {
         plan,
         sources: prospect.trees.clone(),
-        packages: packages.await??,
+        packages: packages.trees,
         toolchain: trees
             .await??
             .into_iter()
@@ -309,19 +312,30 @@ async fn gather(
     Ok((ready, inputs))
 }
 
-/// Roots of packages that do not change, with what identifies their content.
-fn immutable_packages(plan: &Plan) -> BTreeMap<String, String> {
-    plan.packages
+/// Packages that do not change by themselves: those outside of the workspace, and those that are vendored in it.
+fn packages_of_others(plan: &Plan) -> (Vec<Immutable>, Vec<Immutable>) {
+    let mut roots = BTreeSet::new();
+    let others = plan
+        .packages
         .iter()
-        .filter(|package| !package.is_mutable() && package.source != SourceKind::Path)
-        .map(|package| {
-            let checksum = package.checksum.as_deref().unwrap_or("-");
-            (
-                package.source_root.to_string_lossy().into_owned(),
-                format!("{} {checksum}", package.id),
-            )
-        })
-        .collect()
+        .filter(|package| package.source != SourceKind::Path)
+        // Packages of one repository have one checkout.
+        .filter(|package| roots.insert(&package.source_root));
+    let (vendored, outside): (Vec<_>, Vec<_>) = others.partition(|package| package.is_mutable());
+    let immutable = |package: &vx_plan::Package| {
+        let checksum = package.checksum.as_deref().unwrap_or("-");
+        Immutable {
+            name: package.name.clone(),
+            version: package.version.clone(),
+            identity: format!("{} {checksum}", package.id),
+            root: package.source_root.clone(),
+            checksum: package.checksum.clone(),
+        }
+    };
+    (
+        outside.into_iter().map(immutable).collect(),
+        vendored.into_iter().map(immutable).collect(),
+    )
 }
 
 async fn execute(

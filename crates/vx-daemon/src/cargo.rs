@@ -10,9 +10,10 @@ use std::process::{ExitStatus, Stdio};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
-use vx_proto::command::{BuildKind, BuildRequest, Selection};
+use vx_proto::command::{BuildEvent, BuildKind, BuildRequest, Selection};
 use vx_toolchain::Toolchain;
 
+use crate::missing;
 use crate::report::Reporter;
 
 /// Output of cargo beyond this many bytes is not a unit graph of a real project.
@@ -60,7 +61,15 @@ impl Cargo<'_> {
     /// Runs what a plan needs; what cargo says meanwhile goes to `reporter`.
     pub(crate) async fn answers(&self, reporter: &Reporter) -> Result<Answers, CargoError> {
         // The unit graph first: it may write Cargo.lock and download packages, which the other two then find.
-        let unit_graph = self.run(self.unit_graph(), Some(reporter)).await?;
+        let unit_graph = match self.run(self.unit_graph(), Some(reporter)).await {
+            Err(CargoError::Refused { status, message }) => {
+                if missing::is_offline_failure(&message) {
+                    self.tell_what_is_missing(reporter).await;
+                }
+                return Err(CargoError::Refused { status, message });
+            }
+            other => other?,
+        };
         let (metadata, config) = tokio::join!(
             self.run(self.metadata(), None),
             self.run(self.config(), None)
@@ -70,6 +79,49 @@ impl Cargo<'_> {
             metadata: metadata?,
             config: config?,
         })
+    }
+
+    /// Lists all packages that would have to be downloaded; cargo has named one of them.
+    async fn tell_what_is_missing(&self, reporter: &Reporter) {
+        let mut command = self.command("locate-project");
+        command.args(["--workspace", "--message-format", "plain"]);
+        if let Some(path) = &self.request.selection.manifest_path {
+            command.arg("--manifest-path").arg(path);
+        }
+        // Without a lock file nobody knows what would be needed.
+        let Ok(manifest) = self.run(command, None).await else {
+            return;
+        };
+        let lock = Path::new(manifest.trim_end()).with_file_name("Cargo.lock");
+        let home = self.cargo_home();
+        let listed = tokio::task::spawn_blocking(move || {
+            let lock = std::fs::read_to_string(lock).ok()?;
+            Some(missing::packages(&lock, &home))
+        });
+        if let Ok(Some(missing)) = listed.await
+            && !missing.is_empty()
+        {
+            reporter
+                .event(BuildEvent::Error {
+                    message: format!(
+                        "{} packages that Cargo.lock names are not on this machine (some may be for other platforms): {}",
+                        missing.len(),
+                        missing.join(", ")
+                    ),
+                    hints: vec!["build once without --offline".to_owned()],
+                })
+                .await;
+        }
+    }
+
+    /// Where cargo keeps what it downloads.
+    fn cargo_home(&self) -> PathBuf {
+        let variable = |name: &str| {
+            let found = self.request.env.iter().find(|(n, _)| n == name);
+            found.map(|(_, value)| PathBuf::from(value))
+        };
+        variable("CARGO_HOME")
+            .unwrap_or_else(|| variable("HOME").unwrap_or_default().join(".cargo"))
     }
 
     fn unit_graph(&self) -> Command {

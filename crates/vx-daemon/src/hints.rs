@@ -1,9 +1,12 @@
 //! What a user can do about a unit that could not be built.
 
 use vx_plan::{Unit, UnitKind};
+use vx_toolchain::FindError;
+use vx_toolchain::dist::DistError;
 
 use crate::deliver::DeliverError;
 use crate::ended::{Failure, RunError};
+use crate::toolchains::ToolchainError;
 
 /// Marks in the words of a failed action, and what they mean inside of a sandbox.
 ///
@@ -82,6 +85,42 @@ pub(crate) fn of_run(error: &RunError) -> Vec<String> {
         RunError::Restless => vec!["declare the variables with `rerun-if-env-changed`".to_owned()],
         _ => Vec::new(),
     }
+}
+
+/// Hints for a toolchain that cannot be had.
+pub(crate) fn of_toolchain(error: &ToolchainError) -> Vec<String> {
+    let hint = match error {
+        ToolchainError::NotInstalled { name, .. } => format!(
+            "`vx toolchain install {name}` installs it for vx, `rustup toolchain install {name}` for cargo as well"
+        ),
+        ToolchainError::Find(FindError::Unknown(name)) => format!(
+            "`rustup toolchain link {name} PATH` makes a toolchain of your own known; `vx toolchain list` shows those that are"
+        ),
+        ToolchainError::NotOurs(_) => "`vx toolchain list` shows what is installed".to_owned(),
+        ToolchainError::Damaged(_) | ToolchainError::Gone(_) => {
+            "build again: it is installed anew, from the download cache where that has it"
+                .to_owned()
+        }
+        ToolchainError::Dist(error) => match error {
+            DistError::Offline { name, .. } => {
+                format!("run `vx toolchain install {name}` while the network can be used")
+            }
+            DistError::NoRelease { .. } => {
+                "VX_DIST_SERVER and RUSTUP_DIST_SERVER choose another server".to_owned()
+            }
+            error if vx_proto::causes(error).contains("no space is left") => {
+                "free some space, or set VX_DOWNLOAD_CACHE_DIR to a directory on another disk"
+                    .to_owned()
+            }
+            DistError::Download { .. } => {
+                "nothing was installed; the next try goes on where this one stopped".to_owned()
+            }
+            DistError::InUse { .. } => "try again when the build is done".to_owned(),
+            _ => return Vec::new(),
+        },
+        _ => return Vec::new(),
+    };
+    vec![hint]
 }
 
 /// A hint for a service that is gone while a build needed it.

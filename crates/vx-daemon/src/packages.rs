@@ -1,16 +1,19 @@
 //! Trees of packages that do not change: what registries and git dependencies unpack to.
 //!
-//! Such a package is hashed once per machine; afterwards its identity (source, version and checksum of the lock file) names the tree.
+//! Such a package is hashed and compared with its archive once; afterwards its identity (source, version and checksum of the lock file) names the tree.
 //! The record is not trusted with content: whatever is uploaded is hashed by the store again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vx_proto::Digest;
 use vx_tree::{DigestCache, HashError, Rules, ScanError, SourceTree, scan};
+
+use crate::verify::{Immutable, Verified, VerifyError};
 
 /// Why a package could not be made an input.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +34,18 @@ pub(crate) enum PackageError {
         /// Why not.
         source: HashError,
     },
+    /// Its files are not those that Cargo.lock means.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+}
+
+/// The packages of one build.
+#[derive(Debug, Default)]
+pub(crate) struct PackageTrees {
+    /// Their trees by the directories that they are unpacked in.
+    pub(crate) trees: BTreeMap<String, Arc<SourceTree>>,
+    /// Those, as `name version`, that could not be compared with anything when they were first read.
+    pub(crate) unchecked: Vec<String>,
 }
 
 /// The trees of immutable packages, in memory and on disk.
@@ -38,6 +53,8 @@ pub(crate) enum PackageError {
 pub(crate) struct Packages {
     records: PathBuf,
     known: Mutex<HashMap<(String, PathBuf), Arc<SourceTree>>>,
+    /// Contents of vendored packages that were found to be right.
+    vendored: Mutex<HashSet<(String, Digest)>>,
 }
 
 impl Packages {
@@ -46,41 +63,105 @@ impl Packages {
         Packages {
             records,
             known: Mutex::default(),
+            vendored: Mutex::default(),
         }
     }
 
-    /// The tree of the package called `identity`, unpacked at `root`.
+    /// The tree of a package; the second value says whether it could be compared with what Cargo.lock means.
     ///
     /// Blocks; reads the package only when it was never seen on this machine.
     ///
     /// # Errors
     ///
-    /// A directory that cannot be read.
+    /// A directory that cannot be read, or whose files are not those of its archive.
     pub(crate) fn tree(
         &self,
-        identity: &str,
-        root: &Path,
-    ) -> Result<Arc<SourceTree>, PackageError> {
-        let key = (identity.to_owned(), root.to_owned());
+        package: &Immutable,
+    ) -> Result<(Arc<SourceTree>, Verified), PackageError> {
+        let key = (package.identity.clone(), package.root.clone());
         if let Some(tree) = self.lock().get(&key) {
-            return Ok(tree.clone());
+            return Ok((tree.clone(), Verified::Yes));
         }
-        let place = self.place(identity);
-        let tree = match read(&place) {
+        let place = self.place(&package.identity);
+        let (tree, verified) = match read(&place) {
             // The same package may be unpacked in another CARGO_HOME today.
-            Some(tree) => SourceTree {
-                root: root.to_owned(),
-                ..tree
-            },
+            Some(tree) => {
+                let root = package.root.clone();
+                (SourceTree { root, ..tree }, Verified::Yes)
+            }
             None => {
-                let tree = hash(identity, root)?;
+                let tree = hash(&package.identity, &package.root, &DigestCache::default())?;
+                let verified = package.verify(&tree.files)?;
                 // Without the record the next daemon reads the package again; that is no reason to fail.
                 let _written = write(&place, &tree);
-                tree
+                (tree, verified)
             }
         };
         let tree = Arc::new(tree);
         self.lock().insert(key, tree.clone());
+        Ok((tree, verified))
+    }
+
+    /// The trees of all packages, on as many threads as there are processors.
+    ///
+    /// Blocks.
+    ///
+    /// # Errors
+    ///
+    /// The first package that is wrong.
+    pub(crate) fn trees(&self, packages: &[Immutable]) -> Result<PackageTrees, PackageError> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<Vec<_>, PackageError> {
+            let mut done = Vec::new();
+            while let Some(package) = packages.get(next.fetch_add(1, Ordering::Relaxed)) {
+                done.push((package, self.tree(package)?));
+            }
+            Ok(done)
+        };
+        let finished: Vec<_> = std::thread::scope(|scope| {
+            let running: Vec<_> = (0..threads.min(packages.len()))
+                .map(|_| scope.spawn(work))
+                .collect();
+            running.into_iter().map(|thread| thread.join()).collect()
+        });
+        let PackageTrees {
+            mut trees,
+            mut unchecked,
+        } = PackageTrees::default();
+        for part in finished {
+            let part = match part {
+                Ok(part) => part?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            for (package, (tree, verified)) in part {
+                if verified == Verified::NoArchive {
+                    unchecked.push(format!("{} {}", package.name, package.version));
+                }
+                trees.insert(package.root.to_string_lossy().into_owned(), tree);
+            }
+        }
+        unchecked.sort();
+        Ok(PackageTrees { trees, unchecked })
+    }
+
+    /// The tree of a package that is vendored in the workspace, as it is now; compared with what Cargo.lock means once for each content. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or is another one.
+    pub(crate) fn vendored(
+        &self,
+        package: &Immutable,
+        digests: &DigestCache,
+    ) -> Result<Arc<SourceTree>, PackageError> {
+        let tree = Arc::new(hash(&package.identity, &package.root, digests)?);
+        let content = (package.identity.clone(), tree.digest);
+        let known = || self.vendored.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known().contains(&content) {
+            package.verify(&tree.files)?;
+            known().insert(content);
+        }
         Ok(tree)
     }
 
@@ -92,7 +173,9 @@ impl Packages {
     }
 
     fn place(&self, identity: &str) -> PathBuf {
-        self.records.join(Digest::of(identity.as_bytes()).hex())
+        // Records of packages that were not compared with anything had no mark.
+        let marked = format!("compared with its archive\0{identity}");
+        self.records.join(Digest::of(marked.as_bytes()).hex())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, PathBuf), Arc<SourceTree>>> {
@@ -100,19 +183,17 @@ impl Packages {
     }
 }
 
-fn hash(identity: &str, root: &Path) -> Result<SourceTree, PackageError> {
+fn hash(identity: &str, root: &Path, digests: &DigestCache) -> Result<SourceTree, PackageError> {
     let mut rules = Rules::sources([]);
     rules.skip_tagged_caches = false;
     let scanned = scan(root, &rules).map_err(|source| PackageError::Scan {
         package: identity.to_owned(),
         source,
     })?;
-    scanned
-        .hash(&DigestCache::default())
-        .map_err(|source| PackageError::Hash {
-            package: identity.to_owned(),
-            source,
-        })
+    scanned.hash(digests).map_err(|source| PackageError::Hash {
+        package: identity.to_owned(),
+        source,
+    })
 }
 
 fn read(place: &Path) -> Option<SourceTree> {
@@ -133,6 +214,16 @@ fn write(place: &Path, tree: &SourceTree) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn package(identity: &str, root: &Path) -> Immutable {
+        Immutable {
+            name: "a".to_owned(),
+            version: "1.0.0".to_owned(),
+            identity: identity.to_owned(),
+            root: root.to_owned(),
+            checksum: None,
+        }
+    }
+
     #[test]
     fn a_recorded_package_is_found_in_another_place_without_reading_it() {
         let dir = tempfile::tempdir().unwrap();
@@ -140,16 +231,16 @@ mod tests {
         fs::create_dir(&root).unwrap();
         fs::write(root.join("lib.rs"), "").unwrap();
         let records = dir.path().join("records");
-        let first = Packages::new(records.clone())
-            .tree("a 1.0.0 abc", &root)
-            .unwrap();
+        let tree = |identity: &str, root: &Path| {
+            Packages::new(records.clone()).tree(&package(identity, root))
+        };
+        let (first, verified) = tree("a 1.0.0 abc", &root).unwrap();
+        assert_eq!(verified, Verified::NotAsked);
         let elsewhere = Path::new("/elsewhere/a-1.0.0");
-        let again = Packages::new(records.clone())
-            .tree("a 1.0.0 abc", elsewhere)
-            .unwrap();
+        let (again, _) = tree("a 1.0.0 abc", elsewhere).unwrap();
         assert_eq!(again.digest, first.digest);
         assert_eq!(again.root, elsewhere);
-        let other = Packages::new(records).tree("a 1.0.1 abd", elsewhere);
+        let other = tree("a 1.0.1 abd", elsewhere);
         assert!(matches!(other, Err(PackageError::Scan { .. })));
     }
 
@@ -160,10 +251,33 @@ mod tests {
         fs::create_dir(&root).unwrap();
         fs::write(root.join("lib.rs"), "1").unwrap();
         let packages = Packages::new(dir.path().join("records"));
-        let first = packages.tree("a", &root).unwrap();
+        let digest = || packages.tree(&package("a", &root)).unwrap().0.digest;
+        let first = digest();
         fs::write(root.join("lib.rs"), "2").unwrap();
-        assert_eq!(packages.tree("a", &root).unwrap().digest, first.digest);
+        assert_eq!(digest(), first);
         packages.distrust();
-        assert_ne!(packages.tree("a", &root).unwrap().digest, first.digest);
+        assert_ne!(digest(), first);
+    }
+
+    #[test]
+    fn many_packages_are_read_and_the_first_wrong_one_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut all: Vec<Immutable> = (0..20)
+            .map(|number| {
+                let root = dir.path().join(number.to_string());
+                fs::create_dir(&root).unwrap();
+                package(&number.to_string(), &root)
+            })
+            .collect();
+        let packages = Packages::new(dir.path().join("records"));
+        all[3].checksum = Some("abc".to_owned());
+        let found = packages.trees(&all).unwrap();
+        assert_eq!(found.trees.len(), 20);
+        assert_eq!(found.unchecked, ["a 1.0.0"]);
+        all.push(package("x", Path::new("/nonexistent")));
+        assert!(matches!(
+            packages.trees(&all),
+            Err(PackageError::Scan { .. })
+        ));
     }
 }

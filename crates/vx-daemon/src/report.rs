@@ -36,6 +36,11 @@ impl Reporter {
         let _gone = self.reports.send(Report::Event(Box::new(event))).await;
     }
 
+    /// Tells one event from a thread that must not wait; it is lost when the client reads too slowly.
+    pub(crate) fn now(&self, event: BuildEvent) {
+        let _lost = self.reports.try_send(Report::Event(Box::new(event)));
+    }
+
     /// Passes on a line that cargo printed.
     pub(crate) async fn cargo_says(&self, line: &[u8]) {
         let _gone = self.reports.send(Report::Stderr(line.to_owned())).await;

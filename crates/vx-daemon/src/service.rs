@@ -13,9 +13,12 @@ use vx_proto::command::{BuildEvent, Command, ServiceStatus, StatusReport};
 use crate::build::{self, BuildError, Verdict};
 use crate::cargo::CargoError;
 use crate::clean;
+use crate::hints;
+use crate::packages::PackageError;
 use crate::project::ProjectError;
 use crate::report::{Report, Reporter};
 use crate::state::State;
+use crate::toolchain_command;
 
 /// The exit code of a command that did all that was asked.
 const FINE: i32 = 0;
@@ -112,6 +115,12 @@ impl Service {
                 Ok(()) => FINE,
                 Err(error) => refuse(reporter, &error, Vec::new()).await,
             },
+            Command::Toolchain(request) => {
+                match toolchain_command::run(&self.state, request, reporter).await {
+                    Ok(()) => FINE,
+                    Err(error) => refuse(reporter, &error, hints::of_toolchain(&error)).await,
+                }
+            }
             Command::Shutdown => {
                 self.ending.cancel();
                 let state = self.state.clone();
@@ -160,9 +169,7 @@ async fn refuse(
 fn build_hints(error: &BuildError) -> Vec<String> {
     use crate::backends::BackendError;
     match error {
-        BuildError::Find(_) => {
-            vec!["install a toolchain with rustup, or put `rustc` on PATH".to_owned()]
-        }
+        BuildError::Toolchain(error) => hints::of_toolchain(error),
         BuildError::Backend(BackendError::Remote {
             service, endpoint, ..
         }) => vec![format!(
@@ -178,6 +185,7 @@ fn build_hints(error: &BuildError) -> Vec<String> {
                     .to_owned(),
             ]
         }
+        BuildError::Package(PackageError::Verify(error)) => error.hints(),
         BuildError::Package(_) => vec!["`cargo fetch` unpacks missing packages again".to_owned()],
         _ => Vec::new(),
     }

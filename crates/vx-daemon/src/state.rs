@@ -13,6 +13,7 @@ use crate::deliver::Deliverer;
 use crate::history::History;
 use crate::memory::Memories;
 use crate::packages::Packages;
+use crate::toolchains::Toolchains;
 use crate::turns::Turns;
 
 /// Everything that one command leaves for the next.
@@ -20,6 +21,7 @@ pub(crate) struct State {
     pub(crate) settings: Settings,
     pub(crate) backends: Backends,
     pub(crate) packages: Packages,
+    pub(crate) toolchains: Toolchains,
     pub(crate) digests: Arc<DigestCache>,
     pub(crate) deliverer: Deliverer,
     pub(crate) memory: Memories,
@@ -36,6 +38,7 @@ impl State {
         let records = |name: &str| settings.home.join("daemon").join(name);
         State {
             packages: Packages::new(records("packages")),
+            toolchains: Toolchains::new(settings.download_cache_dir()),
             history: History::new(records("history")),
             backends: Backends::new(settings.clone(), token),
             digests: Arc::default(),

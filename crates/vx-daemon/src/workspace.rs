@@ -64,7 +64,13 @@ pub(crate) struct Surroundings {
 
 impl Surroundings {
     /// Looks at the configuration of cargo and rustup and at manifests in `directory` and above it, and in the user's homes of both.
-    pub(crate) fn of(directory: &Path, environment: &[(String, String)]) -> Surroundings {
+    ///
+    /// `channels` is where the meaning of release channels is written down.
+    pub(crate) fn of(
+        directory: &Path,
+        environment: &[(String, String)],
+        channels: PathBuf,
+    ) -> Surroundings {
         let variable = |name: &str| {
             environment
                 .iter()
@@ -89,6 +95,7 @@ impl Surroundings {
             cargo_home.join("config.toml"),
             cargo_home.join("config"),
             rustup_home.join("settings.toml"),
+            channels,
         ];
         Surroundings {
             files: above
@@ -111,11 +118,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let project = dir.path().join("a/b");
         std::fs::create_dir_all(&project).unwrap();
-        let before = Surroundings::of(&project, &[]);
-        assert_eq!(before, Surroundings::of(&project, &[]));
+        let of = |directory| Surroundings::of(directory, &[], PathBuf::from("/nonexistent"));
+        let before = of(&project);
+        assert_eq!(before, of(&project));
         std::fs::create_dir(dir.path().join(".cargo")).unwrap();
         std::fs::write(dir.path().join(".cargo/config.toml"), "").unwrap();
-        assert_ne!(before, Surroundings::of(&project, &[]));
+        assert_ne!(before, of(&project));
     }
 
     #[test]

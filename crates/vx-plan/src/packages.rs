@@ -99,7 +99,9 @@ fn package_of(
         name: raw.name,
         version: raw.version,
         id: raw.id,
-        is_vendored: source != SourceKind::Path && directory.starts_with(root),
+        is_vendored: source != SourceKind::Path
+            && directory.starts_with(root)
+            && !is_in_cargo_home(&directory),
         manifest_path: raw.manifest_path,
         is_member,
         source,
@@ -167,6 +169,16 @@ fn place(
 /// Cargo gives packages of crates.io this id, whichever protocol they came by.
 fn is_crates_io(source: &str) -> bool {
     source == "registry+https://github.com/rust-lang/crates.io-index"
+}
+
+/// Whether cargo has unpacked or checked out a package there: its home may lie in the workspace, and is no part of its sources.
+fn is_in_cargo_home(directory: &Path) -> bool {
+    let parts: Vec<Component<'_>> = directory.components().collect();
+    parts.windows(2).any(|pair| {
+        [("registry", "src"), ("git", "checkouts")]
+            .iter()
+            .any(|(first, second)| pair[0].as_os_str() == *first && pair[1].as_os_str() == *second)
+    })
 }
 
 /// cargo checks out at `git/checkouts/<repository>/<revision>`; a package may lie deeper, and may use
@@ -244,6 +256,17 @@ mod tests {
             Path::new("/c/git/checkouts/repo-1234/abcdef0")
         );
         assert_eq!(checkout_of(Path::new("/vendor/a")), Path::new("/vendor/a"));
+    }
+
+    #[test]
+    fn a_home_of_cargo_in_the_workspace_has_no_vendored_packages() {
+        for (path, is) in [
+            ("/ws/.cargo/registry/src/index-1/a-1.0.0", true),
+            ("/ws/.cargo/git/checkouts/a-1/0123456/sub", true),
+            ("/ws/vendor/registry/a-1.0.0", false),
+        ] {
+            assert_eq!(is_in_cargo_home(Path::new(path)), is, "{path}");
+        }
     }
 
     #[test]

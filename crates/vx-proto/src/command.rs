@@ -10,6 +10,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::toolchain::{Download, ToolchainInfo, ToolchainRequest};
+
 /// One request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
@@ -23,6 +25,8 @@ pub enum Command {
     Shutdown,
     /// Remove what was built.
     Clean(CleanRequest),
+    /// Something about toolchains.
+    Toolchain(Box<ToolchainRequest>),
 }
 
 /// What to do with the selected targets.
@@ -285,6 +289,10 @@ pub enum BuildEvent {
     Status(StatusReport),
     /// An answer to [`Command::Explain`], one for each unit.
     Explained(Explanation),
+    /// An answer to [`Command::Toolchain`], one for each toolchain that it is about.
+    Toolchain(Box<ToolchainInfo>),
+    /// A file is being downloaded.
+    Download(Download),
 }
 
 /// Where a finished unit came from.

@@ -24,6 +24,8 @@ pub const VX_EXEC_SLOTS: &str = "VX_EXEC_SLOTS";
 pub const VX_EXEC_TREES: &str = "VX_EXEC_TREES";
 /// The download cache that several `VX_HOME`s may share.
 pub const VX_DOWNLOAD_CACHE_DIR: &str = "VX_DOWNLOAD_CACHE_DIR";
+/// The server that releases of Rust are fetched from.
+pub const VX_DIST_SERVER: &str = "VX_DIST_SERVER";
 
 /// One row of the table of variables.
 #[derive(Copy, Clone, Debug)]
@@ -76,7 +78,12 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: VX_DOWNLOAD_CACHE_DIR,
         default: "`download` in `VX_HOME`",
-        meaning: "The download cache, which several `VX_HOME`s may share.",
+        meaning: "The download cache with the toolchains that were fetched, which several `VX_HOME`s may share.",
+    },
+    Variable {
+        name: VX_DIST_SERVER,
+        default: "`RUSTUP_DIST_SERVER`, else static.rust-lang.org",
+        meaning: "The server that toolchains are fetched from, as an `https`, `http` or `file` URL.",
     },
 ];
 
@@ -137,6 +144,8 @@ pub struct Settings {
     pub exec_trees: Vec<PathBuf>,
     /// The download cache, when it was given.
     pub download_cache: Option<PathBuf>,
+    /// The distribution server, when it was given; that of the client counts, not that of the daemon.
+    pub dist_server: Option<String>,
 }
 
 impl Settings {
@@ -195,6 +204,7 @@ impl Settings {
                 .map(|paths| std::env::split_paths(&paths).collect())
                 .unwrap_or_default(),
             download_cache: directory(VX_DOWNLOAD_CACHE_DIR)?,
+            dist_server: text(VX_DIST_SERVER)?,
         })
     }
 
@@ -219,6 +229,9 @@ impl Settings {
         }
         if let Some(cache) = &self.download_cache {
             variables.push((VX_DOWNLOAD_CACHE_DIR.into(), cache.clone().into()));
+        }
+        if let Some(server) = &self.dist_server {
+            variables.push((VX_DIST_SERVER.into(), server.into()));
         }
         variables
     }
@@ -302,6 +315,7 @@ mod tests {
             (VX_EXEC_SLOTS, "3"),
             (VX_EXEC_TREES, "/t/lib:/t/bin"),
             (VX_DOWNLOAD_CACHE_DIR, "/dl"),
+            (VX_DIST_SERVER, "https://mirror"),
         ])
         .unwrap();
         let env: BTreeMap<OsString, OsString> = ours.to_env().into_iter().collect();

@@ -19,6 +19,7 @@ pub mod env;
 pub mod exec;
 pub mod server;
 pub mod token;
+pub mod toolchain;
 pub mod tree;
 
 pub use causes::causes;
@@ -30,8 +31,8 @@ pub use generated::vx::v1 as ext;
 
 /// The version of what vx's services say to each other; both sides must have the
 /// same. It covers the records in [`ext`], the platform properties of actions
-/// and the meaning of the types in [`command`].
-pub const PROTOCOL_VERSION: u32 = 1;
+/// and the meaning of the types in [`command`] and [`toolchain`].
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The largest message that is sent or taken, in bytes: a batch of blobs of
 /// [`MAX_BATCH_BYTES`] and its frame.

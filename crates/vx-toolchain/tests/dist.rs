@@ -1,7 +1,5 @@
 //! Releases are installed whole or not at all, once for everybody, and move only when they are told to.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers as well")]
-
 mod server;
 
 use std::fs;

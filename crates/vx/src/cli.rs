@@ -10,7 +10,8 @@ use clap_complete::Shell;
 
 use crate::exit;
 use crate::options::{
-    CompileOptions, OutputOptions, PackageOptions, ProjectOptions, RunTargetOptions, TargetOptions,
+    CompileOptions, MessageFormat, OutputOptions, PackageOptions, ProjectOptions, RunTargetOptions,
+    TargetOptions,
 };
 
 /// The colours of cargo's help.
@@ -106,6 +107,19 @@ Examples:
   vx clean
   vx clean --release")]
     Clean(CleanArgs),
+    /// Show, install, update and remove toolchains
+    #[command(after_help = "\
+A build uses the toolchain that rustup would use: +toolchain, RUSTUP_TOOLCHAIN,
+rust-toolchain.toml, rustup's overrides and default. One that is not on this
+machine is fetched from the distribution server and kept in the download cache.
+
+Examples:
+  vx toolchain show                       Which one a build here uses, and why
+  vx toolchain install nightly --component rust-src
+  vx toolchain install 1.90.0 --target wasm32-unknown-unknown
+  vx toolchain update                     Ask what `stable` is now
+  vx toolchain remove nightly")]
+    Toolchain(ToolchainArgs),
     /// Show what runs; starts nothing
     Status,
     /// End vx-daemon and all that it started
@@ -165,6 +179,70 @@ pub(crate) struct ExplainArgs {
     pub(crate) unit: Option<String>,
     #[command(flatten)]
     pub(crate) project: ProjectOptions,
+}
+
+/// `vx toolchain`.
+#[derive(Args, Debug)]
+pub(crate) struct ToolchainArgs {
+    #[command(subcommand)]
+    pub(crate) command: ToolchainCommand,
+    /// In which form messages are printed
+    #[arg(
+        long,
+        global = true,
+        value_name = "FMT",
+        value_delimiter = ',',
+        help_heading = "Output Options"
+    )]
+    pub(crate) message_format: Vec<MessageFormat>,
+}
+
+/// What to do about toolchains.
+#[derive(Subcommand, Debug)]
+pub(crate) enum ToolchainCommand {
+    /// Say which toolchain a build here uses, why, and where it comes from
+    Show,
+    /// List the toolchains of vx and of rustup; the one that a build here uses is marked
+    List,
+    /// Install releases of Rust from the distribution server, for vx only
+    #[command(after_help = "\
+The toolchain has rustc, cargo and the standard library for the host, and what
+is asked for besides; documentation is never installed. What was asked for
+before stays. rustup and its toolchains are left alone.")]
+    Install(InstallArgs),
+    /// Ask the distribution server what channels mean now; nothing else moves them
+    Update {
+        /// The channels, e.g. `stable`; all of them when absent
+        #[arg(value_name = "CHANNEL")]
+        names: Vec<String>,
+    },
+    /// Remove releases that vx installed
+    #[command(visible_alias = "uninstall")]
+    Remove {
+        /// Their names
+        #[arg(value_name = "TOOLCHAIN", required = true)]
+        names: Vec<String>,
+    },
+}
+
+/// `vx toolchain install`.
+#[derive(Args, Debug)]
+pub(crate) struct InstallArgs {
+    /// The releases, e.g. `stable` or `nightly-2025-09-01`; the one that a build here uses when absent
+    #[arg(value_name = "TOOLCHAIN")]
+    pub(crate) names: Vec<String>,
+    /// A component besides, e.g. `clippy`, `rustfmt` or `rust-src`
+    #[arg(short, long, value_name = "COMPONENT", value_delimiter = ',')]
+    pub(crate) component: Vec<String>,
+    /// A target besides the host
+    #[arg(short, long, value_name = "TRIPLE", value_delimiter = ',')]
+    pub(crate) target: Vec<String>,
+    /// `minimal`, `default` or `complete`
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) profile: Option<String>,
+    /// Install from the download cache only
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 /// `vx clean`.

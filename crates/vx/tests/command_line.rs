@@ -25,6 +25,7 @@ fn help_teaches() {
       run          Build a program and run it [alias: r]
       explain      Say why units were rebuilt in the last build
       clean        Remove what vx left in the target directory
+      toolchain    Show, install, update and remove toolchains
       status       Show what runs; starts nothing
       kill         End vx-daemon and all that it started
       version      Show the versions of vx and of its services; starts nothing
@@ -88,7 +89,9 @@ fn help_teaches() {
           Directories, joined like `PATH`, that vx-execd shows to actions where they are equal to a tree
           in the store.
       VX_DOWNLOAD_CACHE_DIR (default: `download` in `VX_HOME`)
-          The download cache, which several `VX_HOME`s may share.
+          The download cache with the toolchains that were fetched, which several `VX_HOME`s may share.
+      VX_DIST_SERVER (default: `RUSTUP_DIST_SERVER`, else static.rust-lang.org)
+          The server that toolchains are fetched from, as an `https`, `http` or `file` URL.
       NO_COLOR, CLICOLOR_FORCE, CARGO_TERM_COLOR
           Colours, when `--color` is not given.
     ");
@@ -169,7 +172,7 @@ fn help_has_topics() {
     let build = place.text(&["help", "build"]);
     assert!(build.contains("--all-targets"), "{build}");
     insta::assert_snapshot!(place.outcome(&["help", "nonsense"]), @r"
-    error: there is no help about `nonsense`; there is about: build, check, run, explain, clean, status, kill, version, doctor, completions, help, environment, exit-codes
+    error: there is no help about `nonsense`; there is about: build, check, run, explain, clean, toolchain, status, kill, version, doctor, completions, help, environment, exit-codes
 
     Usage: vx [+toolchain] [OPTIONS] <COMMAND>
 
@@ -243,7 +246,7 @@ fn asking_starts_nothing_and_creates_nothing() {
     exit code 0
     ");
     insta::assert_snapshot!(place.outcome(&["version"]), @r"
-    vx [version] (protocol 1)
+    vx [version] (protocol 2)
     vx-daemon not running (unix://[place]/d)
     vx-casd not running (unix://[place]/c)
     vx-execd not running (unix://[place]/e)

@@ -40,7 +40,8 @@ impl Component {
         let mut manifest = String::new();
         for (path, content) in &self.files {
             manifest += &format!("file:{path}\n");
-            let mode = if path.starts_with("bin/") {
+            // The linker that comes with a compiler is in a `bin` further down.
+            let mode = if path.starts_with("bin/") || path.contains("/bin/") {
                 0o755
             } else {
                 0o644

@@ -1,9 +1,7 @@
-//! From a channel to an installed toolchain: resolve, download, unpack, check, rename.
+//! From a channel to an installed toolchain: what is known already, what is to be changed, and who may do that.
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,18 +11,15 @@ use vx_download::{Cache, Digest, Entry, Progress};
 
 use super::error::DistError;
 use super::manifest::{Archive, Manifest};
-use super::record::{self, Receipt, Record};
-use super::store::{self, Lease, Lock, Store, blocking};
-use super::unpack::unpack;
+use super::record::{self, Record};
+use super::resolve::download;
+use super::store::{Lease, Lock, Store, blocking};
+use super::work::Work;
 use crate::find::{Toolchain, is_too_old};
 use crate::name::Channel;
 
 /// Archives that are downloaded at a time.
 const DOWNLOADS: usize = 3;
-/// The file with the hash of a manifest has a line.
-const LONGEST_SUM: u64 = 4 << 10;
-/// Manifests of releases have about a megabyte.
-const LARGEST_MANIFEST: u64 = 32 << 20;
 
 /// What is wanted of a release.
 #[derive(Clone, Debug)]
@@ -401,264 +396,9 @@ impl Dist {
         })
         .await
     }
-
-    async fn fetch(
-        &self,
-        file: &str,
-        url: &str,
-        digest: Digest,
-        tell: &Tell,
-    ) -> Result<Entry, DistError> {
-        let (tell, name, address) = (tell.clone(), file.to_owned(), url.to_owned());
-        let request = vx_download::Request::new(url, digest).on_progress(move |progress| {
-            tell(Event::Download {
-                file: name.clone(),
-                url: address.clone(),
-                progress: progress.clone(),
-            });
-        });
-        self.cache.fetch(&request).await.map_err(download(file))
-    }
-
-    /// The manifest of a release that was resolved before, by its hash.
-    async fn same_manifest(
-        &self,
-        record: &Record,
-        mode: Mode,
-    ) -> Result<(Manifest, Digest), DistError> {
-        let file = manifest_file(&record.channel);
-        let digest = record.manifest_digest().ok_or_else(|| DistError::NoHash {
-            url: self.store.channels().display().to_string(),
-        })?;
-        // Where the release stays when the channel has moved on.
-        let url = format!("{}/dist/{}/{file}", self.server, record.date);
-        if mode == Mode::Offline {
-            let cache = self.cache.clone();
-            let found = blocking(move || cache.lookup(&digest).map_err(download("the manifest")));
-            if found.await?.is_none() {
-                return Err(DistError::Offline {
-                    name: record.channel.dated_name(),
-                    missing: vec![file],
-                });
-            }
-        }
-        let quiet: Tell = Arc::new(|_| {});
-        let entry = self.fetch(&file, &url, digest, &quiet).await?;
-        Ok((read_manifest(&url, entry).await?, digest))
-    }
-
-    /// The manifest of the release that the channel means now.
-    async fn newest_manifest(
-        &self,
-        channel: &Channel,
-        mode: Mode,
-        tell: &Tell,
-    ) -> Result<(Manifest, Digest), DistError> {
-        let file = manifest_file(channel);
-        let url = match &channel.date {
-            Some(date) => format!("{}/dist/{date}/{file}", self.server),
-            None => format!("{}/dist/{file}", self.server),
-        };
-        if mode == Mode::Offline {
-            return Err(DistError::Offline {
-                name: channel.dated_name(),
-                missing: vec![file],
-            });
-        }
-        let mut digest = self.sum(channel, &url).await?;
-        let quiet: Tell = Arc::new(|_| {});
-        let entry = match self.fetch(&file, &url, digest, &quiet).await {
-            // The channel may have moved on between the two.
-            Err(DistError::Download { source, .. })
-                if matches!(*source, vx_download::Error::WrongDigest { .. }) =>
-            {
-                digest = self.sum(channel, &url).await?;
-                self.fetch(&file, &url, digest, &quiet).await?
-            }
-            other => other?,
-        };
-        let manifest = read_manifest(&url, entry).await?;
-        tell(Event::Resolved {
-            name: channel.dated_name(),
-            release: manifest.release().to_owned(),
-            date: manifest.date.clone(),
-        });
-        Ok((manifest, digest))
-    }
-
-    /// The hash of a manifest, as the server tells it.
-    async fn sum(&self, channel: &Channel, manifest: &str) -> Result<Digest, DistError> {
-        let url = format!("{manifest}.sha256");
-        let content = match self.cache.read(&url, LONGEST_SUM).await {
-            Ok(content) => content,
-            Err(vx_download::Error::Status { status: 404, .. }) => {
-                return Err(DistError::NoRelease {
-                    name: channel.dated_name(),
-                    url,
-                });
-            }
-            Err(error) => return Err(download(&manifest_file(channel))(error)),
-        };
-        let text = String::from_utf8_lossy(&content);
-        let hash = text.split_whitespace().next().unwrap_or_default();
-        format!("sha256:{hash}")
-            .parse()
-            .map_err(|_| DistError::NoHash { url })
-    }
-}
-
-fn manifest_file(channel: &Channel) -> String {
-    format!("channel-rust-{}.toml", channel.name)
-}
-
-async fn read_manifest(url: &str, entry: Entry) -> Result<Manifest, DistError> {
-    let url = url.to_owned();
-    blocking(move || {
-        if entry.size() > LARGEST_MANIFEST {
-            return Err(DistError::Manifest {
-                url,
-                source: "it is too large".into(),
-            });
-        }
-        let text =
-            fs::read_to_string(entry.path()).map_err(DistError::store("read", entry.path()))?;
-        Manifest::parse(&url, &text)
-    })
-    .await
-}
-
-fn download(what: &str) -> impl FnOnce(vx_download::Error) -> DistError {
-    let what = format!("`{what}`");
-    move |source| DistError::Download {
-        what,
-        source: Box::new(source),
-    }
 }
 
 fn seconds_now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |duration| duration.as_secs())
-}
-
-/// The part of an installation that blocks.
-struct Work {
-    store: Store,
-    lock: Arc<Lock>,
-    name: String,
-    server: String,
-    record: Record,
-    archives: Vec<Archive>,
-    rustc: Option<String>,
-    cargo: Option<String>,
-    cancelled: Arc<AtomicBool>,
-    tell: Tell,
-}
-
-impl Work {
-    /// Unpacks aside, checks, and moves into place. Returns the bytes that were unpacked.
-    fn run(&self, entries: &[Entry]) -> Result<u64, DistError> {
-        let staging = self.store.staging(&self.record.id);
-        let installed = self.aside(&staging, entries);
-        if installed.is_err() {
-            // A second failure must not hide the first one; the next installation removes what is left.
-            let _left = store::remove_tree(&staging);
-        }
-        installed
-    }
-
-    fn aside(&self, staging: &Path, entries: &[Entry]) -> Result<u64, DistError> {
-        store::remove_tree(staging)?;
-        fs::create_dir_all(staging).map_err(DistError::store("create", staging))?;
-        let mut bytes = 0;
-        for (archive, entry) in self.archives.iter().zip(entries) {
-            let file = archive.file_name();
-            (self.tell)(Event::Unpacking {
-                file: file.to_owned(),
-            });
-            bytes += unpack(entry.file(), file, staging, &self.cancelled).map_err(|source| {
-                DistError::Unpack {
-                    archive: archive.url.clone(),
-                    source,
-                }
-            })?;
-        }
-        let (toolchain, cargo) = self.checked(staging)?;
-        let sysroot = self.store.sysroot(&self.record.id);
-        // What stands there has no receipt: somebody was killed, or it was found to be damaged.
-        store::remove_tree(&sysroot)?;
-        fs::rename(staging, &sysroot).map_err(DistError::store("rename", staging))?;
-        let mut receipt = Receipt {
-            version: toolchain.version,
-            cargo,
-            host: toolchain.host,
-            archives: self
-                .archives
-                .iter()
-                .map(|a| (a.package.clone(), a.target.clone(), a.digest.to_string()))
-                .collect(),
-            trees: Vec::new(),
-            bytes,
-        };
-        let trees = receipt.toolchain(&sysroot).trees(&self.store.trees())?;
-        receipt.trees = record::names_and_digests(&trees);
-        self.store
-            .write_receipt(&self.lock, &self.record.id, &receipt)?;
-        Ok(bytes)
-    }
-
-    /// The programs that were unpacked must run, and be those of the manifest.
-    fn checked(&self, staging: &Path) -> Result<(Toolchain, String), DistError> {
-        let broken = |source| DistError::Broken {
-            name: self.name.clone(),
-            server: self.server.clone(),
-            source,
-        };
-        let toolchain = Toolchain::at(staging).map_err(broken)?;
-        let cargo = toolchain.cargo_release().map_err(broken)?;
-        for (expected, found) in [(&self.rustc, toolchain.release()), (&self.cargo, &cargo)] {
-            if let Some(expected) = expected
-                && !is_version(found, expected)
-            {
-                return Err(DistError::WrongVersion {
-                    name: self.name.clone(),
-                    server: self.server.clone(),
-                    expected: expected.clone(),
-                    found: found.to_owned(),
-                });
-            }
-        }
-        if toolchain.host != self.record.host {
-            return Err(DistError::WrongVersion {
-                name: self.name.clone(),
-                server: self.server.clone(),
-                expected: format!("host: {}", self.record.host),
-                found: format!("host: {}", toolchain.host),
-            });
-        }
-        Ok((toolchain, cargo))
-    }
-}
-
-/// Whether a program that prints `found` is the one that a manifest calls `expected`.
-///
-/// Manifests count cargo as 0.x, so it is the commit that tells: `0.91.0 (840b83a10 2025-07-30)` is `cargo 1.90.0 (840b83a10 2025-07-30)`.
-fn is_version(found: &str, expected: &str) -> bool {
-    match expected.split_once('(') {
-        Some((_, commit)) => found.ends_with(&format!("({commit}")),
-        None => found.split(' ').nth(1) == Some(expected.trim()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_compared_by_commit_where_there_is_one() {
-        let cargo = "cargo 1.90.0 (840b83a10 2025-07-30)";
-        assert!(is_version(cargo, "0.91.0 (840b83a10 2025-07-30)"));
-        assert!(!is_version(cargo, "0.91.0 (840b83a11 2025-07-30)"));
-        assert!(is_version(cargo, "1.90.0"));
-        assert!(!is_version(cargo, "1.90"));
-    }
 }

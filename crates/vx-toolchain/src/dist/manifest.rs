@@ -197,9 +197,10 @@ impl Manifest {
         let place = self
             .place(&package, &target)
             .filter(|place| place.available)
-            .and_then(|place| match (&place.xz_url, &place.xz_hash) {
+            .and_then(|place| match (&place.url, &place.hash) {
+                // Two thirds larger than xz, and unpacked in a tenth of the memory and a third of the time.
                 (Some(url), Some(hash)) => Some((url, hash)),
-                _ => Some((place.url.as_ref()?, place.hash.as_ref()?)),
+                _ => Some((place.xz_url.as_ref()?, place.xz_hash.as_ref()?)),
             });
         let Some((url, hash)) = place else {
             return Err(DistError::NotAvailable {
@@ -273,11 +274,11 @@ mod tests {
     }
 
     #[test]
-    fn archives_are_small_ones_from_the_chosen_server() {
+    fn archives_come_from_the_chosen_server() {
         let archives = manifest().archives("http://m", HOST, None, &[].into(), &[].into());
         let first = &archives.unwrap()[0];
-        assert_eq!(first.url, "http://m/dist/rustc.tar.xz");
-        assert_eq!(first.file_name(), "rustc.tar.xz");
+        assert_eq!(first.url, "http://m/dist/rustc.tar.gz");
+        assert_eq!(first.file_name(), "rustc.tar.gz");
     }
 
     #[test]

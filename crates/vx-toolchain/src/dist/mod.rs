@@ -15,8 +15,10 @@ mod error;
 mod install;
 mod manifest;
 mod record;
+mod resolve;
 mod store;
 mod unpack;
+mod work;
 
 pub use error::DistError;
 pub use install::{Dist, Event, Installed, Mode, Tell, Wanted};

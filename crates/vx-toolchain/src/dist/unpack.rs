@@ -13,16 +13,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tar::{Archive, EntryType, PaxExtensions};
 
+use paths::{LONGEST_PATH, safe_parts, stays_inside};
+
 /// What one archive may unpack to, in bytes; the largest component of a release has less than 1 GiB.
 const MOST_BYTES: u64 = 8 << 30;
 /// Entries of one archive; the largest component has about 10 000.
 const MOST_ENTRIES: u64 = 500_000;
-/// Bytes of a path, and of a record that holds one.
-const LONGEST_PATH: u64 = 4096;
 /// Bytes of the lists that describe a component.
 const LONGEST_LIST: u64 = 32 << 20;
-/// Memory of the decompressor for xz; archives of releases need 65 MiB.
-const XZ_MEMORY: u64 = 80 << 20;
+/// Memory of the decompressor for xz; archives of releases need 129 MiB, which is why those packed with gzip are preferred.
+const XZ_MEMORY: u64 = 160 << 20;
 /// How much is read and written at a time.
 const BUFFER: usize = 128 << 10;
 
@@ -391,48 +391,6 @@ fn create_parent(target: &Path) -> Result<(), UnpackError> {
     }
 }
 
-/// The parts of a path that leads down and nowhere else.
-fn safe_parts(path: &[u8]) -> Result<Vec<&str>, &'static str> {
-    if path.len() as u64 > LONGEST_PATH {
-        return Err("has a path that is too long");
-    }
-    let text = std::str::from_utf8(path).map_err(|_| "has a path that is no text")?;
-    if text.starts_with('/') {
-        return Err("has an absolute path");
-    }
-    let mut parts = Vec::new();
-    for part in text.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => return Err("has `..` in its path"),
-            part if part
-                .bytes()
-                .any(|byte| byte < b' ' || byte == b'\\' || byte == 0x7f) =>
-            {
-                return Err("has a path with control characters or backslashes");
-            }
-            part => parts.push(part),
-        }
-    }
-    Ok(parts)
-}
-
-/// Whether a link in the directory `parent` that leads to `link` stays below the root, taken word for word.
-fn stays_inside(parent: &[&str], link: &str) -> bool {
-    let mut depth = parent.len();
-    for part in link.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => match depth.checked_sub(1) {
-                Some(up) => depth = up,
-                None => return false,
-            },
-            _ => depth += 1,
-        }
-    }
-    !link.is_empty()
-}
-
 /// The text of an entry; the inner error is what is wrong with it, the outer one damage of the archive.
 fn text(entry: &mut impl Read) -> Result<Result<String, &'static str>, UnpackError> {
     let mut content = Vec::new();
@@ -479,5 +437,6 @@ fn extended(entry: &mut impl Read, announced: &mut Announced) -> Result<(), Unpa
     Ok(())
 }
 
+mod paths;
 #[cfg(test)]
 mod tests;

@@ -315,6 +315,13 @@ fn tool(name: &'static str, context: &Context) -> Finding {
                 format!("ended with {}: {said}", output.status),
             )
         }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Finding::new(
+                Grade::Ok,
+                name,
+                "none on PATH; a build fetches a toolchain (see `vx toolchain show`)",
+            );
+        }
         Err(error) => Finding::new(
             Grade::Fail,
             name,

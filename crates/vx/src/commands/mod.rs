@@ -9,6 +9,7 @@ mod help;
 mod kill;
 mod run;
 mod status;
+mod toolchain;
 mod version;
 
 use std::io;
@@ -36,6 +37,7 @@ pub(crate) fn dispatch(context: &Context, command: &Command) -> Result<u8, Failu
         Command::Run(args) => run::run(context, args),
         Command::Explain(args) => explain::run(context, args),
         Command::Clean(args) => clean::run(context, args),
+        Command::Toolchain(args) => toolchain::run(context, args),
         Command::Status => status::run(context),
         Command::Kill => kill::run(context),
         Command::Version => version::run(context),

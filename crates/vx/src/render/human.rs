@@ -10,7 +10,7 @@ use std::io::Write;
 
 use vx_proto::command::{BuildEvent, How, UnitName};
 
-use super::{Messages, Progress, Verbosity, names, short};
+use super::{Downloads, Messages, Progress, Verbosity, names, short};
 use crate::terminal::{ERROR, GOOD, WARNING, hint_line, paint, status_line};
 
 /// Renders for people.
@@ -20,6 +20,7 @@ pub(crate) struct Human<W: Write> {
     verbosity: Verbosity,
     messages: Messages,
     progress: Progress,
+    downloads: Downloads,
     /// Packages that have been announced, by their ids: one line each.
     announced: BTreeSet<String>,
     /// Warnings so far of units that have not ended.
@@ -38,6 +39,7 @@ impl<W: Write> Human<W> {
             out,
             verbosity,
             messages,
+            downloads: Downloads::new(progress.is_watched()),
             progress,
             announced: BTreeSet::new(),
             warnings: BTreeMap::new(),
@@ -85,7 +87,16 @@ impl<W: Write> Human<W> {
                     self.status("Finished", &summary(event));
                 }
             }
-            BuildEvent::Status(_) | BuildEvent::Explained(_) | BuildEvent::BuildScript { .. } => {}
+            BuildEvent::Download(download) => {
+                let line = self.downloads.event(download);
+                if let Some(line) = line.filter(|_| self.verbosity > Verbosity::Quiet) {
+                    self.write(&line);
+                }
+            }
+            BuildEvent::Status(_)
+            | BuildEvent::Explained(_)
+            | BuildEvent::Toolchain(_)
+            | BuildEvent::BuildScript { .. } => {}
             other => self.remark(other),
         }
     }
@@ -123,14 +134,17 @@ impl<W: Write> Human<W> {
 
     /// Passes on what another program printed.
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
-        let out = &mut self.out;
-        self.progress.above(|| {
-            let _gone = out.write_all(bytes).and_then(|()| out.flush());
+        let (out, progress) = (&mut self.out, &self.progress);
+        self.downloads.above(|| {
+            progress.above(|| {
+                let _gone = out.write_all(bytes).and_then(|()| out.flush());
+            });
         });
     }
 
     /// Takes the progress bar away.
     pub(crate) fn finish(&mut self) {
+        self.downloads.clear();
         self.progress.clear();
     }
 

@@ -5,6 +5,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 use vx_proto::command::{ArtifactProfile, BuildEvent, UnitName};
+use vx_proto::toolchain::{Download, DownloadState};
 
 use super::short;
 
@@ -93,6 +94,7 @@ impl Json {
                     success: *success,
                 })
             }
+            BuildEvent::Download(download) => line(&progress(download)),
             _ => None,
         }
     }
@@ -133,6 +135,32 @@ impl Json {
             message,
         })
     }
+}
+
+/// How far a download is; cargo has no message for that.
+fn progress(download: &Download) -> Value {
+    let (state, rest) = match &download.state {
+        DownloadState::Waiting => ("waiting", json!({})),
+        DownloadState::Running { bytes, total } => {
+            ("running", json!({ "bytes": bytes, "total": total }))
+        }
+        DownloadState::Retrying { attempt, reason } => {
+            ("retrying", json!({ "attempt": attempt, "message": reason }))
+        }
+        DownloadState::Done { bytes, millis } => {
+            ("done", json!({ "bytes": bytes, "millis": millis }))
+        }
+    };
+    let mut message = json!({
+        "reason": "download",
+        "file": download.file,
+        "url": download.url,
+        "state": state,
+    });
+    if let (Some(message), Value::Object(rest)) = (message.as_object_mut(), rest) {
+        message.extend(rest);
+    }
+    message
 }
 
 /// Serialising these types to a string cannot fail: they have text keys only.

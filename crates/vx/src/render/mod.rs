@@ -3,6 +3,7 @@
 //! Knows nothing of connections. Status goes to standard error, and what
 //! programs read goes to standard output, as cargo does it.
 
+mod downloads;
 mod human;
 mod json;
 mod names;
@@ -13,6 +14,7 @@ use std::io::{self, Write};
 
 use vx_proto::command::BuildEvent;
 
+pub(crate) use downloads::Downloads;
 pub(crate) use human::Human;
 pub(crate) use json::{Json, Rendered};
 pub(crate) use progress::Progress;

@@ -35,6 +35,11 @@ impl Progress {
         }
     }
 
+    /// Whether somebody watches.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched
+    }
+
     /// The number of units is known.
     pub(crate) fn planned(&mut self, units: u32) {
         self.units = units;

@@ -1,0 +1,271 @@
+//! Toolchains from a distribution server: fetched once, used by builds, and never half there.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers as well")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use harness::Project;
+use harness::processes::{service, wait_for_end_of};
+use vx_testkit::{Command, Flavour, HttpFault, RustDist, TestEnv, wait_until};
+
+/// How long something may take to appear on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn host() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+/// What `rustc` of the machine's toolchain prints.
+fn rustc(arguments: &[&str]) -> String {
+    let output = std::process::Command::new("rustc").args(arguments).output();
+    String::from_utf8(output.unwrap().stdout).unwrap()
+}
+
+/// `vx` where no other toolchain can be found, with a download cache at `cache`.
+fn vx(env: &TestEnv, dist: &RustDist, cache: &Path) -> Command {
+    env.command("vx")
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("RUSTUP_HOME", env.home().join("no-rustup"))
+        .env("CARGO_HOME", env.home().join("cargo"))
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env("RUSTUP_DIST_SERVER", dist.root())
+        .env("VX_DOWNLOAD_CACHE_DIR", cache)
+}
+
+/// A project whose file asks for `stable`.
+fn project<'a>(env: &'a TestEnv) -> Project<'a> {
+    let project = Project::hello(env, "hello", "hello from a fetched toolchain");
+    project.write("rust-toolchain.toml", "[toolchain]\nchannel = \"stable\"\n");
+    project
+}
+
+/// Programs that know their version, and a component with a file of `size` bytes.
+fn made_up(size: usize) -> RustDist {
+    let rustc = format!(
+        "#!/bin/sh\necho 'rustc 1.99.0'\necho 'host: {}'\necho 'release: 1.99.0'\n",
+        host()
+    );
+    RustDist::builder("stable", "1.99.0", host())
+        .component("rustc", [("bin/rustc", rustc)])
+        .component("cargo", [("bin/cargo", "#!/bin/sh\necho 'cargo 1.99.0'\n")])
+        .component("rust-std", [("lib/rustlib/big", vec![0_u8; size])])
+        .start()
+}
+
+/// What of toolchains is in a download cache; nothing of it may be half done.
+fn installed(cache: &Path) -> Vec<PathBuf> {
+    let root = cache.join("toolchains/v1");
+    ["installed", "channels"]
+        .iter()
+        .filter_map(|name| fs::read_dir(root.join(name)).ok())
+        .flat_map(|entries| entries.map(|entry| entry.unwrap().path()))
+        .collect()
+}
+
+#[test]
+fn a_fetched_toolchain_builds_with_every_other_one_hidden_and_is_fetched_once() {
+    let sysroot = rustc(&["--print", "sysroot"]);
+    let version = rustc(&["--version"]);
+    let dist = ["rustc", "cargo", "rust-std"]
+        .into_iter()
+        .fold(
+            RustDist::builder("stable", version.split(' ').nth(1).unwrap(), host()),
+            |dist, component| dist.installed(component, sysroot.trim()),
+        )
+        .start();
+    let shared = tempfile::tempdir().unwrap();
+    // Several users of one cache, all at once.
+    let envs: Vec<TestEnv> = (0..3).map(|_| TestEnv::vx()).collect();
+    std::thread::scope(|scope| {
+        for env in &envs {
+            let (dist, cache) = (&dist, shared.path());
+            scope.spawn(move || {
+                let project = project(env);
+                let run = vx(env, dist, cache)
+                    .args(["build", "-v"])
+                    .current_dir(project.dir())
+                    .run()
+                    .expect_success();
+                assert!(run.stderr().contains("1 built"), "{run}");
+                let program = env.command(project.output("debug/hello").to_str().unwrap());
+                let said = program.run().expect_success();
+                assert_eq!(said.stdout(), "hello from a fetched toolchain\n");
+            });
+        }
+    });
+    for component in ["rustc", "cargo", "rust-std"] {
+        dist.server().assert_requests(dist.tarball(component), 1);
+    }
+    let requests = dist.server().requests().len();
+    assert_eq!(requests, 5, "{:#?}", dist.server().requests());
+    // Another one later, who has no network at all.
+    let sealed = TestEnv::vx_builder(Flavour::Unix).require_sealed().build();
+    let hello = project(&sealed);
+    vx(&sealed, &dist, shared.path())
+        .args(["build", "--offline"])
+        .current_dir(hello.dir())
+        .run()
+        .expect_success();
+    let shown = vx(&sealed, &dist, shared.path())
+        .args(["toolchain", "show"])
+        .current_dir(hello.dir())
+        .run()
+        .expect_success();
+    let file = hello.dir().join("rust-toolchain.toml");
+    for text in [
+        format!("chosen: `{}` says so", file.display()),
+        format!(
+            "source: dist, the release of 2020-01-02 from {}",
+            dist.root()
+        ),
+    ] {
+        assert!(shown.stdout().contains(&text), "{shown}");
+    }
+    assert_eq!(dist.server().requests().len(), requests);
+    // What was changed by hand is noticed, and is installed anew.
+    let rustlib = installed(shared.path())
+        .into_iter()
+        .find(|path| path.is_dir())
+        .unwrap()
+        .join("lib/rustlib/components-of-mine");
+    fs::write(&rustlib, "extra").unwrap();
+    let damaged = vx(&sealed, &dist, shared.path())
+        .args(["build", "--offline"])
+        .current_dir(hello.dir())
+        .run();
+    assert!(damaged.stderr().contains("were changed after"), "{damaged}");
+    vx(&sealed, &dist, shared.path())
+        .args(["build", "--offline"])
+        .current_dir(hello.dir())
+        .run()
+        .expect_success();
+    assert!(!rustlib.exists());
+    sealed.finish();
+    envs.into_iter().for_each(TestEnv::finish);
+}
+
+#[test]
+fn a_daemon_that_is_killed_leaves_nothing_half_installed() {
+    let dist = made_up(256 << 20);
+    let env = TestEnv::vx();
+    let cache = tempfile::tempdir().unwrap();
+    let install = || vx(&env, &dist, cache.path()).args(["toolchain", "install", "stable"]);
+    let kill = || {
+        let daemon = service(&env, "vx-daemon");
+        daemon.kill();
+        wait_for_end_of(&[daemon]);
+        assert_eq!(installed(cache.path()), Vec::<PathBuf>::new());
+    };
+    // In the middle of a download …
+    let rustc = dist.tarball("rustc");
+    dist.server()
+        .fault_times(rustc, 1, HttpFault::Stall { after: 100 });
+    let running = install().spawn();
+    wait_until("the transfer", PATIENCE, || {
+        let partial = fs::read_dir(cache.path().join("v1/partial"));
+        let found = partial.into_iter().flatten().any(|entry| {
+            entry
+                .unwrap()
+                .metadata()
+                .is_ok_and(|meta| meta.len() == 100)
+        });
+        if found {
+            Ok(())
+        } else {
+            Err("no bytes yet".to_owned())
+        }
+    });
+    kill();
+    assert_eq!(running.wait().code(), Some(4));
+    dist.server().release();
+    // … and of unpacking.
+    let running = install().spawn();
+    wait_until("a large file that is being written", PATIENCE, || {
+        let staging = fs::read_dir(cache.path().join("toolchains/v1/tmp"));
+        let found = staging.into_iter().flatten().any(|entry| {
+            let file = entry.unwrap().path().join("lib/rustlib/big");
+            fs::metadata(file).is_ok_and(|meta| meta.len() > 0)
+        });
+        if found {
+            Ok(())
+        } else {
+            Err("no file yet".to_owned())
+        }
+    });
+    kill();
+    assert_eq!(running.wait().code(), Some(4));
+    let requests = dist.server().requests_for(dist.tarball("rust-std")).len();
+    install().run().expect_success();
+    assert_eq!(installed(cache.path()).len(), 3);
+    dist.server()
+        .assert_requests(dist.tarball("rust-std"), requests);
+    let tmp = fs::read_dir(cache.path().join("toolchains/v1/tmp"));
+    assert_eq!(tmp.unwrap().count(), 0);
+    env.finish();
+}
+
+#[test]
+fn a_full_disk_is_told_by_the_file_and_the_next_try_succeeds() {
+    let dist = made_up(64 << 20);
+    let env = TestEnv::vx_builder(Flavour::Unix)
+        .small_disk("downloads", "SMALL", 80 << 20)
+        .build();
+    let disk = env.disk("downloads");
+    let small = PathBuf::from(env.var("SMALL").unwrap());
+    let install = || {
+        vx(&env, &dist, &small)
+            .args(["toolchain", "install", "stable"])
+            .run()
+    };
+    vx(&env, &dist, &small)
+        .args(["toolchain", "list"])
+        .run()
+        .expect_success();
+    disk.fill();
+    let run = install();
+    assert_eq!(run.code(), Some(1), "{run}");
+    assert!(run.stderr().contains("no space is left"), "{run}");
+    assert!(run.stderr().contains("hint: free some space"), "{run}");
+    disk.free().unwrap();
+    // Room for the archives, and not for what is in them.
+    let filler = disk.path().join("filler");
+    fs::write(&filler, vec![1_u8; 40 << 20]).unwrap();
+    let run = install();
+    assert!(
+        run.stderr().contains("cannot unpack `") && run.stderr().contains("rustlib/big`"),
+        "{run}"
+    );
+    assert_eq!(installed(&disk.path()), Vec::<PathBuf>::new());
+    fs::remove_file(filler).unwrap();
+    install().expect_success();
+    assert_eq!(installed(&disk.path()).len(), 3);
+    env.finish();
+}
+
+#[test]
+fn nothing_is_fetched_for_those_who_forbade_it() {
+    let dist = made_up(1);
+    let env = TestEnv::vx();
+    let cache = tempfile::tempdir().unwrap();
+    let hello = project(&env);
+    let build = || {
+        vx(&env, &dist, cache.path())
+            .arg("build")
+            .current_dir(hello.dir())
+    };
+    let run = build().env("RUSTUP_AUTO_INSTALL", "0").run();
+    assert_eq!(run.code(), Some(1), "{run}");
+    assert!(
+        run.stderr().contains("toolchain `stable` is not installed"),
+        "{run}"
+    );
+    let run = build().arg("--offline").run();
+    assert!(
+        run.stderr().contains("missing: channel-rust-stable.toml"),
+        "{run}"
+    );
+    assert_eq!(dist.server().requests().len(), 0);
+    env.finish();
+}
