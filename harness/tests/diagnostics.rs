@@ -1,5 +1,8 @@
 //! What the compiler says, in each form, the first time and from the store.
 
+use std::fs;
+use std::path::Path;
+
 use harness::{Build, Project, build};
 use serde_json::Value;
 use vx_testkit::TestEnv;
@@ -13,7 +16,7 @@ fn with_warnings(env: &TestEnv) -> Project<'_> {
     );
     project.write(
         "build.rs",
-        "fn main() {\n    println!(\"cargo::warning=look out\");\n    println!(\"cargo::rustc-env=WORD=word\");\n    println!(\"cargo::rerun-if-changed=build.rs\");\n}\n",
+        "fn main() {\n    println!(\"cargo::warning=look out\");\n    println!(\"cargo::rustc-env=WORD=word\");\n    let out = std::env::var(\"OUT_DIR\").unwrap() + \"/sub\";\n    std::fs::create_dir_all(&out).unwrap();\n    std::fs::write(format!(\"{out}/generated.rs\"), \"// here\").unwrap();\n    println!(\"cargo::rustc-env=PLACE={out}\");\n    println!(\"cargo::rustc-link-search=native={out}\");\n    println!(\"cargo::rerun-if-changed=build.rs\");\n}\n",
     );
     project
 }
@@ -166,7 +169,21 @@ fn json_is_that_of_cargo() {
 
     let script = one(&first, "build-script-executed", "");
     assert_eq!(script["package_id"], *id);
-    assert_eq!(script["env"], serde_json::json!([["WORD", "word"]]));
+    assert_eq!(script["env"][0], serde_json::json!(["WORD", "word"]));
+    // What the script has made is where the message says, for editors to read.
+    let out_dir = Path::new(script["out_dir"].as_str().unwrap_or_default());
+    let generated = out_dir.join("sub/generated.rs");
+    assert!(out_dir.starts_with(project.output("debug/build")));
+    assert_eq!(
+        fs::read_to_string(&generated).unwrap_or_default(),
+        "// here"
+    );
+    let place = format!("{}/sub", out_dir.display());
+    assert_eq!(script["env"][1], serde_json::json!(["PLACE", place]));
+    assert_eq!(
+        script["linked_paths"],
+        serde_json::json!([format!("native={place}")])
+    );
 
     let artifact = one(&first, "compiler-artifact", "bin");
     let program = project.output("debug/careless");

@@ -20,6 +20,7 @@ mod lookup;
 mod memory;
 mod missing;
 mod names;
+mod out_dir;
 mod outcome;
 mod packages;
 mod project;

@@ -15,6 +15,7 @@ use crate::diagnostics::Diagnostics;
 use crate::ended::{Ended, Failure, Success};
 use crate::hints;
 use crate::names::{artifact_profile, unit_name};
+use crate::out_dir;
 use crate::report::{index, quoted};
 use crate::runner::Runner;
 use crate::schedule::{Listener, Successes};
@@ -125,7 +126,7 @@ impl Outcome {
         }
         self.tell_diagnostics(unit, &success.diagnostics, success.how != How::Ran)
             .await;
-        self.tell_script(unit, success).await;
+        self.tell_script(unit, success).await?;
         self.deliver(unit, success).await?;
         let took = self.started.elapsed();
         self.runner
@@ -218,9 +219,9 @@ impl Outcome {
         }
     }
 
-    async fn tell_script(&mut self, unit: &Unit, success: &Success) {
+    async fn tell_script(&mut self, unit: &Unit, success: &Success) -> Result<(), DeliverError> {
         let Some(script) = &success.outputs.script else {
-            return;
+            return Ok(());
         };
         let plan = &self.runner.inputs.plan;
         let name = unit_name(plan, unit);
@@ -232,18 +233,34 @@ impl Outcome {
                 self.runner.reporter.event(event).await;
             }
         }
-        if self.for_programs {
-            let event = BuildEvent::BuildScript {
-                name,
-                linked_libs: script.library_links.clone(),
-                linked_paths: script.library_paths.clone(),
-                cfgs: script.cfgs.clone(),
-                env: script.env.clone(),
-                out_dir: PathBuf::new(),
-            };
-            self.repeat.push(event.clone());
-            self.runner.reporter.event(event).await;
+        if !self.for_programs {
+            return Ok(());
         }
+        let out_dir = self.output_root.join(plan.out_directory(unit.id));
+        if let Some(root) = success.outputs.out_dir {
+            let (deliverer, cas) = (&self.state.deliverer, &self.runner.executor.cas);
+            let files = out_dir::deliver(deliverer, cas, root, &out_dir).await?;
+            self.delivered.extend(files);
+        }
+        // What the script says names the places of its sandbox.
+        let (inside, outside) = (plan.out_dir(unit.id), out_dir.to_string_lossy());
+        let paths = plan.path_map(unit.id);
+        let real = |text: &String| paths.to_real(&text.replace(&inside, &outside));
+        let event = BuildEvent::BuildScript {
+            name,
+            linked_libs: script.library_links.clone(),
+            linked_paths: script.library_paths.iter().map(real).collect(),
+            cfgs: script.cfgs.clone(),
+            env: script
+                .env
+                .iter()
+                .map(|(name, value)| (name.clone(), real(value)))
+                .collect(),
+            out_dir: out_dir.clone(),
+        };
+        self.repeat.push(event.clone());
+        self.runner.reporter.event(event).await;
+        Ok(())
     }
 
     async fn deliver(&mut self, unit: &Unit, success: &Success) -> Result<(), DeliverError> {

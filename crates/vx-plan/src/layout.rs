@@ -169,6 +169,16 @@ impl Plan {
         (is_told && !unit.mode.is_check()).then(|| self.scratch_directory(unit))
     }
 
+    /// Where programs that follow a build find the output directory of a build script run, relative to the output root: `[triple/]profile/build/name-hash/out`, as in cargo's target directory.
+    pub fn out_directory(&self, run: UnitId) -> PathBuf {
+        let unit = &self.units[run.0 as usize];
+        let name = format!("{}-{}", self.package_of(unit).name, unit.hash);
+        self.artifact_directory(unit)
+            .join("build")
+            .join(name)
+            .join("out")
+    }
+
     /// The files of a compilation, or nothing for a build script run.
     pub fn outputs(&self, id: UnitId) -> Vec<OutputFile> {
         match self.unit(id) {

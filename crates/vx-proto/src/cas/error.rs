@@ -114,7 +114,8 @@ impl CasError {
         }
     }
 
-    pub(super) fn protocol(call: &'static str, what: &dyn std::error::Error) -> CasError {
+    /// That the store, or a message in it, does not keep to the API: `call` names the call or the message.
+    pub fn protocol(call: &'static str, what: &dyn std::error::Error) -> CasError {
         CasError::Protocol {
             call,
             what: what.to_string(),
