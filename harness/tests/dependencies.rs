@@ -73,13 +73,17 @@ fn vendored_sources_that_were_changed_are_refused_by_name() {
 #[test]
 fn a_missing_lock_file_is_made_and_told() {
     let env = TestEnv::vx();
-    let project = Project::hello(&env, "hello", "hello");
+    let project = vendoring(&env, SUM_OF_ARCHIVE);
+    let lock = project.dir().join("Cargo.lock");
+    std::fs::remove_file(&lock).unwrap();
     let run = build(&project, &["--locked"]);
     assert_eq!(run.code(), Some(101), "{run}");
+    assert!(run.stderr().contains("--locked"), "{run}");
+    assert!(!lock.exists());
     let run = build(&project, &[]).expect_success();
-    assert!(run.stderr().contains("Created Cargo.lock"), "{run}");
+    assert!(run.stderr().contains("Locking 1 package"), "{run}");
     let run = build(&project, &["--locked", "--release"]).expect_success();
-    assert!(!run.stderr().contains("Cargo.lock"), "{run}");
+    assert!(!run.stderr().contains("Locking"), "{run}");
     env.finish();
 }
 

@@ -90,7 +90,6 @@ impl Project {
         };
         let stamped = toolchain.clone();
         let stamps = tokio::task::spawn_blocking(move || toolchain_stamps(&stamped)).await?;
-        let without_lock = directories_without_lock(request).await;
         let answers = cargo.answers(reporter).await?;
         let outline: Outline =
             serde_json::from_str(&answers.metadata).map_err(ProjectError::Metadata)?;
@@ -109,10 +108,6 @@ impl Project {
         let lock = tokio::fs::read_to_string(outline.workspace_root.join("Cargo.lock"))
             .await
             .ok();
-        if lock.is_some() && without_lock.contains(&outline.workspace_root) {
-            let text = "Cargo.lock: it settles the versions of all dependencies from now on";
-            reporter.note("Created", text).await;
-        }
         let environment: BTreeMap<String, String> = request.env.iter().cloned().collect();
         let mut platforms = BTreeMap::new();
         let targets = graph_targets(&answers.unit_graph)?;
@@ -192,21 +187,6 @@ impl Project {
         })?;
         Ok(plan)
     }
-}
-
-/// The directories above the manifest in which cargo could make a lock file.
-async fn directories_without_lock(request: &BuildRequest) -> Vec<PathBuf> {
-    let manifest = match &request.selection.manifest_path {
-        Some(path) => request.cwd.join(path),
-        None => request.cwd.join("Cargo.toml"),
-    };
-    let mut without = Vec::new();
-    for directory in manifest.ancestors().skip(1) {
-        if let Ok(false) = tokio::fs::try_exists(directory.join("Cargo.lock")).await {
-            without.push(directory.to_owned());
-        }
-    }
-    without
 }
 
 /// Stamps that change when a toolchain is updated in its place. Blocks.
