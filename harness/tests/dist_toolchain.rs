@@ -147,6 +147,45 @@ fn a_fetched_toolchain_builds_with_every_other_one_hidden_and_is_fetched_once() 
 }
 
 #[test]
+fn many_homes_with_one_cache_cause_one_download_of_each_thing() {
+    let dist = made_up(1 << 20);
+    let cache = tempfile::tempdir().unwrap();
+    let install = |env: &TestEnv| {
+        vx(env, &dist, cache.path())
+            .args(["toolchain", "install", "stable", "--message-format", "json"])
+            .run()
+            .expect_success()
+            .stdout()
+            .into_owned()
+    };
+    let envs: Vec<TestEnv> = (0..16).map(|_| TestEnv::vx()).collect();
+    let said: Vec<String> = std::thread::scope(|scope| {
+        let running: Vec<_> = envs
+            .iter()
+            .map(|env| scope.spawn(|| install(env)))
+            .collect();
+        running
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert_eq!(dist.server().requests().len(), 5, "{said:#?}");
+    // Those who downloaded told about each file; everybody got the toolchain.
+    let count = |text: &str| {
+        said.iter()
+            .map(|said| said.matches(text).count())
+            .sum::<usize>()
+    };
+    assert_eq!(count("\"state\":\"done\""), 3, "{said:#?}");
+    assert_eq!(count("\"reason\":\"toolchain\""), 16, "{said:#?}");
+    let later = TestEnv::vx();
+    install(&later);
+    assert_eq!(dist.server().requests().len(), 5);
+    later.finish();
+    envs.into_iter().for_each(TestEnv::finish);
+}
+
+#[test]
 fn a_daemon_that_is_killed_leaves_nothing_half_installed() {
     let dist = made_up(256 << 20);
     let env = TestEnv::vx();

@@ -157,7 +157,9 @@ impl Toolchains {
             let selection = select(&request, &rustup)?;
             let ours = match &selection.choice {
                 Choice::Named(ToolchainName::Channel(channel)) => {
-                    store.record(&server, &host_triple(), channel).is_some()
+                    let host = host_triple();
+                    channel.host.as_ref().is_none_or(|named| *named == host)
+                        && store.record(&server, &host, channel).is_some()
                 }
                 _ => false,
             };
