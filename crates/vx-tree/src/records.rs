@@ -72,6 +72,23 @@ impl Records {
         Ok(recorded)
     }
 
+    /// Removes what is recorded of a directory that is no more.
+    ///
+    /// # Errors
+    ///
+    /// The record is there and cannot be removed.
+    pub fn forget(&self, directory: &Path, rules: &Rules) -> io::Result<()> {
+        let place = self.place(directory, rules);
+        // Whoever holds the lock of that name meanwhile reads alone, which costs time and nothing else.
+        for file in [place.with_extension("lock"), place] {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn place(&self, directory: &Path, rules: &Rules) -> PathBuf {
         let mut name = directory.as_os_str().as_encoded_bytes().to_vec();
         for only in &rules.only {
@@ -157,6 +174,13 @@ mod tests {
         assert_ne!(changed.tree.digest, first.tree.digest);
         fs::write(&place, "no record").unwrap();
         assert_eq!(records.tree(&dir, &Rules::default()).unwrap(), changed);
+
+        records.forget(&dir, &Rules::default()).unwrap();
+        assert_eq!(
+            fs::read_dir(base.path().join("records")).unwrap().count(),
+            0
+        );
+        records.forget(&dir, &Rules::default()).unwrap();
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use vx_tree::Records;
+use vx_tree::{Records, Rules};
 
 use super::error::DistError;
 use super::record::{Receipt, Record};
@@ -247,6 +247,12 @@ impl Store {
         }
         // Without its receipt it does not count as installed, whatever is left of it.
         remove_file(&self.receipt_path(id))?;
+        for part in ["bin", "lib"] {
+            let directory = self.sysroot(id).join(part);
+            self.trees()
+                .forget(&directory, &Rules::default())
+                .map_err(DistError::store("forget", &directory))?;
+        }
         remove_tree(&self.sysroot(id))?;
         Ok(true)
     }

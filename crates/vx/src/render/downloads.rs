@@ -92,9 +92,11 @@ impl Downloads {
 }
 
 fn bar(bars: &MultiProgress, file: &str, bytes: u64, total: Option<u64>) -> ProgressBar {
-    let (bar, template) = match total {
-        Some(total) => (ProgressBar::new(total), TEMPLATE),
-        None => (ProgressBar::no_length(), TEMPLATE_WITHOUT_SIZE),
+    // Drawn for the first time when all of it is known.
+    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+    let template = match total {
+        Some(_) => TEMPLATE,
+        None => TEMPLATE_WITHOUT_SIZE,
     };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
