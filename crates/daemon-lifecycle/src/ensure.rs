@@ -224,21 +224,27 @@ impl<'a> Ensure<'a> {
                 name: self.name(),
                 source,
             })?;
-        (self.observer)(Step::Connecting);
-        if let Some(connection) = self.connect(deadline)? {
-            return Ok(found(connection));
-        }
-        (self.observer)(Step::LockingStart);
-        let slow = |holder| (self.observer)(Step::WaitingForStart(holder));
-        let baton = StartLock::acquire_observed(&self.instance.start_lock(), deadline, &slow)
-            .map_err(|source| {
+        loop {
+            (self.observer)(Step::Connecting);
+            if let Some(connection) = self.connect(deadline)? {
+                return Ok(found(connection));
+            }
+            (self.observer)(Step::LockingStart);
+            let slow = |holder| (self.observer)(Step::WaitingForStart(holder));
+            let baton = StartLock::acquire_observed(&self.instance.start_lock(), deadline, &slow)
+                .map_err(|source| {
                 self.lock_error(source, |name, source| EnsureError::Start { name, source })
             })?;
-        (self.observer)(Step::StartLocked);
-        let ensured = self.start(deadline);
-        drop(baton);
-        (self.observer)(Step::StartUnlocked);
-        ensured
+            (self.observer)(Step::StartLocked);
+            let ensured = self.start(deadline);
+            drop(baton);
+            (self.observer)(Step::StartUnlocked);
+            // A daemon that was asked to leave as soon as it was ready is followed by
+            // another one; that ends with the deadline.
+            if let Some(ensured) = ensured? {
+                return Ok(ensured);
+            }
+        }
     }
 
     fn name(&self) -> String {
@@ -284,10 +290,10 @@ impl<'a> Ensure<'a> {
         Ok(connection)
     }
 
-    /// What is done under the lock of starts.
-    fn start(&self, deadline: Instant) -> Result<Ensured, EnsureError> {
+    /// What is done under the lock of starts; `None` if the daemon left already.
+    fn start(&self, deadline: Instant) -> Result<Option<Ensured>, EnsureError> {
         if let Some(connection) = self.connect(deadline)? {
-            return Ok(found(connection));
+            return Ok(Some(found(connection)));
         }
         (self.observer)(Step::LockingLife);
         let slow = |holder: Option<ProcessIdentity>| {
@@ -310,14 +316,8 @@ impl<'a> Ensure<'a> {
         (self.observer)(Step::Spawned);
         let origin = self.await_ready(child, hearer, deadline)?;
         (self.observer)(Step::Ready);
-        match self.connect(deadline)? {
-            Some(connection) => Ok(Ensured { connection, origin }),
-            None => Err(EnsureError::Failed {
-                name: self.name(),
-                message: Some("it was ready, and listens no more".to_owned()),
-                died: None,
-            }),
-        }
+        let connection = self.connect(deadline)?;
+        Ok(connection.map(|connection| Ensured { connection, origin }))
     }
 
     fn bind(&self, deadline: Instant) -> Result<Listener, EnsureError> {

@@ -21,7 +21,7 @@ pub(crate) const LISTENER_FD: RawFd = 3;
 pub(crate) const LISTEN_FDS: &str = "LISTEN_FDS";
 const LISTEN_PID: &str = "LISTEN_PID";
 /// As many as the system lets wait; it lowers the number to its own limit.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// A second call must not make a second owner of the descriptor.
 static TAKEN: AtomicBool = AtomicBool::new(false);

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use daemon_contract::Endpoint;
 
+use crate::inherited::BACKLOG;
 use crate::socket_path::{self, SocketPathError};
 
 /// A listening socket.
@@ -100,7 +101,13 @@ impl Listener {
                     endpoint: endpoint.clone(),
                 })?;
                 match TcpListener::bind(SocketAddr::new(ip, *port)) {
-                    Ok(listener) => Ok(Listener::Tcp(listener)),
+                    Ok(listener) => {
+                        // The standard library lets 128 wait, and the kernel has the
+                        // others try again a second later.
+                        rustix::net::listen(&listener, BACKLOG)
+                            .map_err(|error| failed(error.into()))?;
+                        Ok(Listener::Tcp(listener))
+                    }
                     Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                         Err(BindError::InUse {
                             endpoint: endpoint.clone(),

@@ -4,12 +4,15 @@
 
 use std::env;
 use std::fs;
+use std::io;
 use std::process::Child;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use daemon_lifecycle::StartLock;
+use daemon_lifecycle::{Connection, Ensure, Instance, Origin, ServiceSpec, StartLock, stop};
 
-use crate::kit::{Site, files};
+use crate::kit::{PATIENCE, Site, eventually, files, spec};
+use crate::roles::ask;
 
 const CLIENTS: usize = 200;
 
@@ -54,5 +57,52 @@ fn many_first_clients_start_one_daemon() {
 fn many_first_clients_at_a_stale_socket_start_one_daemon() {
     for _ in 0..rounds() {
         race(Site::stale());
+    }
+}
+
+/// Every fourth command has the daemon leave; no other one notices more than a reset
+/// before anything was read.
+#[test]
+fn many_clients_of_a_daemon_that_leaves_all_the_time_are_all_served() {
+    let mut site = Site::stale();
+    let (instance, spec) = (site.instance(), spec(site.path()));
+    let starts = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for number in 0..12 {
+                    let what = if number % 4 == 0 { "leave" } else { "who" };
+                    command(&instance, &spec, what, &starts);
+                }
+            });
+        }
+    });
+    // Each daemon was asked to leave, but for the last, perhaps.
+    assert!(starts.load(Ordering::Relaxed) > 3);
+    site.check_bystander().unwrap();
+    drop(stop(&site.instance(), PATIENCE, "the test is over").unwrap());
+    eventually("no process is left", || site.processes().is_empty());
+}
+
+fn command(instance: &Instance, spec: &ServiceSpec, what: &str, starts: &AtomicUsize) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let ensured = Ensure::new(instance, spec).deadline(until).run().unwrap();
+        if let Origin::Started(_) = ensured.origin {
+            starts.fetch_add(1, Ordering::Relaxed);
+        }
+        let Connection::Unix(stream) = ensured.connection else {
+            panic!("not a Unix socket");
+        };
+        match ask(stream, what, until) {
+            Ok(_) => return,
+            Err(error) => assert!(
+                matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+                ),
+                "{error}"
+            ),
+        }
     }
 }

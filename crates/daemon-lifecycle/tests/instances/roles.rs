@@ -180,7 +180,9 @@ fn serve(stream: UnixStream, leave: &OwnedFd) {
     if BufReader::new(&stream).read_line(&mut line).is_err() || line.is_empty() {
         return;
     }
-    let _sent = write!(&stream, "{}\nend\n", std::process::id());
+    // At once, so that the end of the process cannot cut it in two.
+    let answer = format!("{}\nend\n", std::process::id());
+    let _sent = (&stream).write_all(answer.as_bytes());
     // The answer is complete with the end of the stream.
     drop(stream);
     if line == "leave\n" {
