@@ -20,14 +20,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let argument = std::env::args().nth(1).unwrap_or_default();
     if argument == "daemon" {
         // Before there are threads.
-        let folder = std::env::var_os("COUNTER_FOLDER").ok_or("started by hand")?;
-        return serve(&instance(folder.as_ref())?);
+        return serve(&Instance::inherited().ok_or("started by hand")?);
     }
-    let folder = std::env::temp_dir().join(format!(
-        "counter-{}",
-        std::env::var("USER").unwrap_or_default()
-    ));
-    let instance = instance(&folder)?;
+    let instance = Instance::of_user("counter", b"")?;
     let soon = Instant::now() + Duration::from_secs(1);
     match argument.as_str() {
         "status" => {
@@ -42,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let spec = ServiceSpec {
                 program: std::env::current_exe()?,
                 args: vec!["daemon".into()],
-                env: vec![("COUNTER_FOLDER".into(), folder.into())],
+                env: vec![],
                 log: instance.folder().join("log"),
                 lifeline: false,
             };
@@ -56,11 +51,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
-}
-
-fn instance(folder: &std::path::Path) -> Result<Instance, Box<dyn Error>> {
-    let endpoint = format!("unix://{}/sock", folder.display()).parse()?;
-    Ok(Instance::new("counter", endpoint, folder)?)
 }
 
 fn serve(instance: &Instance) -> Result<(), Box<dyn Error>> {

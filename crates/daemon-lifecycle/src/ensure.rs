@@ -360,6 +360,7 @@ impl<'a> Ensure<'a> {
             lifeline: None,
             life_lock: Some(life.as_fd()),
             ready: Some(teller.as_fd()),
+            instance: Some(self.instance),
         };
         let child = match self.tracker {
             Some(tracker) => {

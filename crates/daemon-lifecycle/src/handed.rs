@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{FileType, fstat};
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use crate::Instance;
 use crate::process::remove_variables;
 
 /// Names the descriptor on which the daemon holds its lock.
@@ -48,6 +49,8 @@ pub(crate) struct Handed<'a> {
     pub(crate) life_lock: Option<BorrowedFd<'a>>,
     /// The write end of the pipe on which it says that it is ready.
     pub(crate) ready: Option<BorrowedFd<'a>>,
+    /// For which instance it is started.
+    pub(crate) instance: Option<&'a Instance>,
 }
 
 impl<'a> Handed<'a> {

@@ -14,12 +14,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use daemon_contract::Endpoint;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::socket_path::{self, SocketPathError};
 
+/// Tells a daemon for which instance it was started.
+pub(crate) const INSTANCE_VARIABLE: &str = "DAEMON_INSTANCE";
+
 /// A daemon that is to run once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     name: String,
     endpoint: Endpoint,
@@ -64,6 +68,22 @@ impl Instance {
         }
         let folder = runtime_folder(name).join(&hex(&Sha256::digest(key))[..16]);
         Instance::new(name, Endpoint::Unix(folder.join("sock")), folder)
+    }
+
+    /// The instance that this process was started for with
+    /// [`Ensure`](crate::Ensure), as the starter sees it; `None` if it was started
+    /// otherwise. So a daemon need not find out its own places, perhaps from other
+    /// variables than its clients have.
+    pub fn inherited() -> Option<Instance> {
+        let text = env::var(INSTANCE_VARIABLE).ok()?;
+        let told: Instance = serde_json::from_str(&text).ok()?;
+        Instance::new(told.name, told.endpoint, told.folder).ok()
+    }
+
+    /// What [`Instance::inherited`] reads; `None` if a path is not Unicode, which
+    /// cannot be told this way.
+    pub(crate) fn to_variable(&self) -> Option<String> {
+        serde_json::to_string(self).ok()
     }
 
     /// Its name.

@@ -32,7 +32,8 @@
 //! gets them, and each with its number in a variable: `DAEMON_LIFELINE_FD`, the read
 //! end of a pipe that reports end of file when the process that started it is gone;
 //! `DAEMON_LIFE_LOCK_FD`, its lock, held already; `DAEMON_READY_FD`, the pipe to its
-//! starter. Its environment is what the [`ServiceSpec`] lists, its directory is `/`,
+//! starter. `DAEMON_INSTANCE` is what [`Instance::inherited`] reads. Its environment
+//! is what the [`ServiceSpec`] lists, its directory is `/`,
 //! it leads a session of its own, no signal is blocked or ignored, and it inherits no
 //! other descriptor.
 //!

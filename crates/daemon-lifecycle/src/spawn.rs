@@ -18,11 +18,12 @@ use std::ptr;
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 
-use crate::Listener;
 use crate::handed::{Handed, LIFE_LOCK_VARIABLE, READY_VARIABLE};
 use crate::inherited::{LISTEN_FDS, LISTENER_FD};
+use crate::instance::INSTANCE_VARIABLE;
 use crate::lifeline::LIFELINE_VARIABLE;
 use crate::report::Report;
+use crate::{Instance, Listener};
 
 /// A service to start.
 #[derive(Clone, Debug)]
@@ -130,6 +131,7 @@ pub(crate) fn spawn(
         None => pass(&null, &[LISTENER_FD]),
     }
     .map_err(prepare)?;
+    let instance = handed.instance.and_then(Instance::to_variable);
     let handed = handed.numbered();
     for (_, fd, number) in &handed {
         pass(fd, &[*number]).map_err(prepare)?;
@@ -145,7 +147,11 @@ pub(crate) fn spawn(
     for arg in &spec.args {
         args.push(c_string(arg)?);
     }
-    let env = environment(spec, listener.is_some(), &handed)?;
+    let mut env = environment(spec, listener.is_some(), &handed)?;
+    if let Some(instance) = instance {
+        let text = format!("{INSTANCE_VARIABLE}={instance}");
+        env.push(c_string(OsStr::new(&text))?);
+    }
     let attributes = Attributes::new().map_err(prepare)?;
     let pid = posix_spawn(&program_name, &actions, &attributes, &args, &env).map_err(|source| {
         SpawnError::Exec {
@@ -209,6 +215,7 @@ fn environment(
         LIFELINE_VARIABLE,
         LIFE_LOCK_VARIABLE,
         READY_VARIABLE,
+        INSTANCE_VARIABLE,
     ];
     let mut env = Vec::with_capacity(spec.env.len() + 1 + handed.len());
     for (name, value) in &spec.env {

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use daemon_lifecycle::{Connection, Daemon, Ensure, IdentifiedProcess, Listener, StartLock, Step};
+use daemon_lifecycle::{
+    Connection, Daemon, Ensure, IdentifiedProcess, Instance, Listener, StartLock, Step,
+};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use crate::kit::{
@@ -140,7 +142,14 @@ pub(crate) fn served(folder: &Path) {
 fn daemon(folder: &Path) {
     let fault = fault(DAEMON_FAULT);
     let observer = move |step: Step| fault(&name_of(&step));
-    let instance = instance(folder);
+    let instance = match Instance::inherited() {
+        Some(told) => {
+            assert_eq!(told, instance(folder), "told another one");
+            told
+        }
+        // By hand, or by a service manager.
+        None => instance(folder),
+    };
     let (mut daemon, listener) = Daemon::begin_observed(&instance, None, &observer).unwrap();
     served(folder);
     daemon.ready();
