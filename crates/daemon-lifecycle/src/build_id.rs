@@ -124,10 +124,20 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let program = root.path().join("sleep");
         fs::copy("/bin/sleep", &program).unwrap();
-        let mut child = std::process::Command::new(&program)
-            .arg("600")
-            .spawn()
-            .unwrap();
+        let started = std::time::Instant::now();
+        let mut child = loop {
+            let child = std::process::Command::new(&program).arg("600").spawn();
+            match child {
+                Ok(child) => break child,
+                // A program that another test starts at this moment has a copy of our
+                // descriptors until it is executed.
+                Err(error) => assert!(
+                    error.kind() == io::ErrorKind::ExecutableFileBusy
+                        && started.elapsed().as_secs() < 60,
+                    "{error}"
+                ),
+            }
+        };
         let before = is_superseded(child.id());
         fs::remove_file(&program).unwrap();
         let removed = is_superseded(child.id());

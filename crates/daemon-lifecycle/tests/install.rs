@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::{self, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use daemon_contract::{InstallConfig, UninstallConfig};
 use daemon_lifecycle::{InstallRecord, Uninstalled, install, uninstall};
@@ -57,8 +59,18 @@ impl Place {
 }
 
 fn says(program: &Path) -> String {
-    let output = Command::new(program).output().unwrap();
-    String::from_utf8(output.stdout).unwrap()
+    let started = Instant::now();
+    loop {
+        match Command::new(program).output() {
+            Ok(output) => return String::from_utf8(output.stdout).unwrap(),
+            // A program that another test starts at this moment has a copy of our
+            // descriptors until it is executed.
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                assert!(started.elapsed() < Duration::from_secs(60), "{error}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 #[test]

@@ -208,7 +208,7 @@ async fn a_channel_moves_when_it_is_told_to_and_the_old_release_goes() {
     drop((again, new.lease));
     assert_eq!(Dist::remove(&scene.store(), new.record).await.unwrap(), 1);
     assert_eq!(scene.left(), nothing());
-    let hashes = fs::read_dir(scene.store().trees()).unwrap();
+    let hashes = fs::read_dir(scene.store().hashes()).unwrap();
     assert_eq!(hashes.count(), 0);
 }
 

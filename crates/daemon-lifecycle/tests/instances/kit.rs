@@ -116,7 +116,7 @@ impl Site {
         self.errors()
     }
 
-    fn errors(&self) -> String {
+    pub(crate) fn errors(&self) -> String {
         let folder = self.path().join("errors");
         files(&folder)
             .iter()

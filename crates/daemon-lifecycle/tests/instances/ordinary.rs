@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use daemon_contract::{Endpoint, HealthStatus, ShutdownConfig, StatusRequest};
@@ -10,7 +11,7 @@ use daemon_lifecycle::{
     status, stop,
 };
 
-use crate::kit::{PATIENCE, ROLE, Site, eventually, spec};
+use crate::kit::{PATIENCE, ROLE, Site, eventually, instance, spec};
 use crate::roles::ask;
 
 fn pid_by(connection: Connection) -> u32 {
@@ -81,27 +82,32 @@ fn an_instance_is_started_found_looked_at_and_ended() {
     assert!(instance.life_lock().exists() && instance.start_lock().exists());
 }
 
+/// The client is a process of its own, since tests of one process share descriptors.
 #[test]
 fn nothing_leaks_on_either_side() {
     let site = Site::stale();
-    let (instance, spec) = (site.instance(), spec(site.path()));
-    let before = descriptors(std::process::id()).len();
+    let status = site.run("frugal_client").status().unwrap();
+    assert!(status.success(), "{}", site.errors());
+    assert!(site.processes().is_empty());
+}
+
+/// Starts the daemon, looks at all descriptors of both, ends it, and looks again.
+pub(crate) fn frugal_client(folder: &Path) {
+    let (instance, spec) = (instance(folder), spec(folder));
+    let before = descriptors(std::process::id());
     let ensured = Ensure::new(&instance, &spec).run().unwrap();
     let Origin::Started(owned) = ensured.origin else {
         panic!("{:?}", ensured.origin);
     };
     let pid = pid_by(ensured.connection);
-    let ours = |pid| {
-        let mut ours = descriptors(pid);
-        ours.retain(|target| target.starts_with(&*site.path().to_string_lossy()));
-        ours.sort();
-        ours
-    };
+    let mut files = descriptors(pid);
+    files.retain(|target| target.starts_with(&*folder.to_string_lossy()));
+    files.sort();
     let log = spec.log.to_string_lossy().into_owned();
     let life = instance.life_lock().to_string_lossy().into_owned();
     let mut expected = vec![log.clone(), log, life];
     expected.sort();
-    assert_eq!(ours(pid), expected);
+    assert_eq!(files, expected);
     // The connection is closed by the thread that answered.
     eventually("only the listener is left", || {
         let sockets = descriptors(pid);
@@ -110,10 +116,9 @@ fn nothing_leaks_on_either_side() {
     assert!(!descriptors(pid).iter().any(|s| s.starts_with("pipe:")));
     let died = owned.stop(PATIENCE).unwrap().unwrap();
     assert_eq!(died.pid, pid);
-    assert_eq!(ours(std::process::id()), Vec::<String>::new());
-    assert_eq!(descriptors(std::process::id()).len(), before);
+    assert_eq!(descriptors(std::process::id()), before);
     // Reaped: it is not even a zombie.
-    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
 }
 
 #[test]
@@ -127,7 +132,7 @@ fn a_daemon_whose_owner_forgets_it_is_reaped_when_it_ends() {
     assert_eq!(site.daemons().len(), 1, "dropping it ends nothing");
     stop(&site.instance(), PATIENCE, "enough").unwrap();
     eventually("it is reaped", || {
-        !std::path::Path::new(&format!("/proc/{pid}")).exists()
+        !Path::new(&format!("/proc/{pid}")).exists()
     });
 }
 

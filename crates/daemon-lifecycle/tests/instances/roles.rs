@@ -19,7 +19,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use crate::kit::{
     CLIENT_FAULT, DAEMON_FAULT, DEADLINE, FOLDER, PATIENCE, ROLE, instance, publish, spec,
 };
-use crate::naive;
+use crate::{naive, ordinary};
 
 #[test]
 fn role() {
@@ -35,6 +35,7 @@ fn role() {
             drop(StartLock::acquire(folder.join("gate"), deadline).unwrap());
             client(&folder);
         }
+        "frugal_client" => ordinary::frugal_client(&folder),
         "daemon" => daemon(&folder),
         "naive_client" => naive::client(&folder),
         "naive_daemon" => naive::daemon(&folder),

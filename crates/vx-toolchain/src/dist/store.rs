@@ -53,8 +53,13 @@ impl Store {
     }
 
     /// Where the hashes of installed toolchains are kept.
+    pub fn hashes(&self) -> PathBuf {
+        self.root.join("trees")
+    }
+
+    /// The trees of installed toolchains.
     pub fn trees(&self) -> Records {
-        Records::new(self.root.join("trees"))
+        Records::new(self.hashes())
     }
 
     /// Where the toolchain called `id` is, or would be.
