@@ -89,7 +89,11 @@ pub(crate) fn kill(leader: u32, known: Vec<Descendant>) {
         // What they started stays findable by its parents: those are killed last.
         let mut below = Vec::new();
         for descendant in &next {
-            below.extend(of(descendant.pid).unwrap_or_default());
+            let found = of(descendant.pid).unwrap_or_default();
+            // Alive afterwards, it had its number all the time.
+            if is_alive(*descendant) {
+                below.extend(found);
+            }
         }
         next.extend(below);
         next.extend(of(leader).unwrap_or_default());

@@ -7,12 +7,13 @@
 //! do that, or at which a killed client leaves anything behind that the next one
 //! would not clean up.
 
+mod error;
+
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use daemon_contract::{Endpoint, ProcessIdentity};
+use daemon_contract::ProcessIdentity;
 
 use crate::connection::{Connection, try_connect};
 use crate::detached::{DetachedChild, spawn_handing};
@@ -24,11 +25,12 @@ use crate::owned::OwnedDaemon;
 use crate::probe::{Stranger, stranger_at};
 use crate::ready::{self, Heard, Hearer};
 use crate::report::Died;
-use crate::socket_path::SocketPathError;
 use crate::spawn::{ServiceSpec, SpawnError};
 use crate::step::{Observer, Step, nobody};
 use crate::tracker::{ChildInfo, SpawnTracker};
 use crate::{BindError, Instance, Listener};
+
+pub use error::EnsureError;
 
 /// How long all of it may take, if nothing else is said.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -67,107 +69,6 @@ pub enum Origin {
     Started(Box<OwnedDaemon>),
     /// It was started here, and belongs to the tracker.
     Tracked(ChildInfo),
-}
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EnsureError {
-    /// It can only be started on this machine.
-    #[error("nothing is started at `{endpoint}`, which is not an address of this machine alone")]
-    NotLocal {
-        /// The endpoint.
-        endpoint: Endpoint,
-    },
-    /// Its folder or its socket is not this user's.
-    #[error("refused to use the places of `{name}`")]
-    Place {
-        /// The daemon.
-        name: String,
-        /// What is wrong.
-        #[source]
-        source: SocketPathError,
-    },
-    /// Somebody else listens at its endpoint.
-    #[error("`{endpoint}` is not served by `{name}` but by {stranger}")]
-    Foreign {
-        /// The daemon.
-        name: String,
-        /// Its endpoint.
-        endpoint: Endpoint,
-        /// Who is there.
-        stranger: Stranger,
-    },
-    /// Connecting failed for another reason than that nobody listens.
-    #[error("could not connect to `{name}` at `{endpoint}`")]
-    Connect {
-        /// The daemon.
-        name: String,
-        /// Its endpoint.
-        endpoint: Endpoint,
-        /// The system's answer.
-        #[source]
-        source: io::Error,
-    },
-    /// The lock of starts was not to be had.
-    #[error("could not start `{name}`, since another start of it does not end")]
-    Start {
-        /// The daemon.
-        name: String,
-        /// Who holds the lock, or what is wrong with it.
-        #[source]
-        source: Box<LockError>,
-    },
-    /// A daemon runs and does not listen, and did not leave either.
-    #[error("`{name}` runs but does not listen at `{endpoint}`; end it to have it started anew")]
-    Unresponsive {
-        /// The daemon.
-        name: String,
-        /// Its endpoint.
-        endpoint: Endpoint,
-        /// Which process it is.
-        #[source]
-        source: Box<LockError>,
-    },
-    /// The endpoint could not be bound.
-    #[error("could not start `{name}`")]
-    Bind {
-        /// The daemon.
-        name: String,
-        /// Why not.
-        #[source]
-        source: BindError,
-    },
-    /// The program could not be started.
-    #[error("could not start `{name}`")]
-    Spawn {
-        /// The daemon.
-        name: String,
-        /// Why not.
-        #[source]
-        source: SpawnError,
-    },
-    /// It was started and said why it cannot go on, or just ended.
-    #[error("`{name}` failed to start{}", message.as_deref().map(|m| format!(": {m}")).unwrap_or_default())]
-    Failed {
-        /// The daemon.
-        name: String,
-        /// What it said about it.
-        message: Option<String>,
-        /// How it ended, and the end of its log.
-        #[source]
-        died: Option<Box<Died>>,
-    },
-    /// It was started and is not ready yet. It was left running.
-    #[error("`{name}` (process {pid}) was started and is not ready yet, log: `{log}`")]
-    Silent {
-        /// The daemon.
-        name: String,
-        /// Its process.
-        pid: u32,
-        /// Its log.
-        log: PathBuf,
-    },
 }
 
 impl<'a> Ensure<'a> {

@@ -3,9 +3,9 @@
 //!
 //! What is in the folder: `start.lock`, held by a client while it starts the
 //! daemon; `life.lock`, held by the daemon for life, so that there is no daemon if
-//! nobody holds it; `last-stop.json`, who ended the last one and why. Lock files
-//! are never removed, since two processes could hold the locks of two files of one
-//! name.
+//! nobody holds it; `last-stop.json`, who ended the last one and why; `token`, if
+//! the protocol uses one. Lock files are never removed, since two processes could
+//! hold the locks of two files of one name.
 
 use std::env;
 use std::fmt::Write;

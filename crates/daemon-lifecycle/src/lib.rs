@@ -71,6 +71,7 @@ mod start;
 mod status;
 mod step;
 mod stop;
+mod token;
 mod tracker;
 mod uninstall;
 
@@ -100,6 +101,7 @@ pub use start::{StartError, Started, start_once};
 pub use status::status;
 pub use step::{Observer, Step};
 pub use stop::{StopError, StopRecord, Stopped, stop};
+pub use token::TokenError;
 pub use tracker::{ChildInfo, SpawnTracker};
 pub use uninstall::{UninstallError, Uninstalled, uninstall};
 
