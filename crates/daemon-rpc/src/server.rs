@@ -32,10 +32,10 @@ use tokio_util::task::TaskTracker;
 use crate::command::{Terminal, WindowSize};
 use crate::message::{CommandStatus, EndStatus};
 use registry::Registry;
-use threads::Threads;
+use threads::Pool;
 
 pub use accept::Listener;
-pub use config::{ServeError, ServerConfig};
+pub use config::{ServeError, ServerConfig, Threads};
 pub use output::{OutputError, OutputSink};
 pub use stdin::{StdinError, StdinSource};
 
@@ -83,8 +83,8 @@ pub trait CommandHandler: Send + Sync + 'static {
 
     /// Carries out one command.
     ///
-    /// Each command has a thread of its own: it may compute or block without
-    /// holding up others, and its future need not be `Send`.
+    /// Each command has a thread of its own, unless [`ServerConfig::threads`] says
+    /// otherwise: it may compute or block without holding up others.
     ///
     /// What is sent to `out` reaches the client in order. `cancel` fires when the
     /// client asks for it, when it is gone, and when the service ends. When
@@ -96,7 +96,7 @@ pub trait CommandHandler: Send + Sync + 'static {
         command: IncomingCommand<Self::Payload>,
         out: OutputSink,
         cancel: CancellationToken,
-    ) -> impl Future<Output = EndStatus>;
+    ) -> impl Future<Output = EndStatus> + Send;
 
     /// Told about a command that was dropped and nevertheless runs on, since it
     /// blocks its thread. It keeps that thread and counts for nothing else.
@@ -111,7 +111,7 @@ struct Server<H> {
     handler: H,
     since: Instant,
     registry: Arc<Registry>,
-    threads: Threads,
+    threads: Pool,
     /// One permit per connection that may be open.
     slots: Arc<Semaphore>,
     /// Those that are open.
@@ -135,7 +135,7 @@ impl<H: CommandHandler> Server<H> {
         Arc::new(Server {
             since: Instant::now(),
             registry: Arc::new(Registry::new(config.max_concurrent)),
-            threads: Threads::default(),
+            threads: Pool::default(),
             slots: Arc::new(Semaphore::new(config.max_connections)),
             connections: TaskTracker::new(),
             config,

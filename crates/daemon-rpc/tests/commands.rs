@@ -5,7 +5,7 @@ mod kit;
 use std::sync::atomic::Ordering;
 
 use daemon_rpc::{
-    CancelMode, Client, Command, ConnectError, EndStatus, Interruption, Outcome, Refused,
+    CancelMode, Client, Command, ConnectError, EndStatus, Interruption, Outcome, Refused, Threads,
 };
 use kit::{Output, PATIENCE, Server, client_config, config};
 
@@ -43,7 +43,13 @@ fn output_and_status_arrive_over_both_kinds_of_socket() {
 
 #[test]
 fn every_way_to_end_is_told_apart() {
-    let server = Server::unix(config());
+    ways_to_end(&Server::unix(config()));
+    let mut shared = config();
+    shared.threads = Threads::Shared;
+    ways_to_end(&Server::unix(shared));
+}
+
+fn ways_to_end(server: &Server) {
     assert_eq!(
         server.run("exit 101").0,
         Outcome::Finished(EndStatus::Exit(101))
@@ -108,7 +114,13 @@ fn a_soft_cancel_reaches_the_command_and_the_end_still_comes() {
 
 #[test]
 fn a_hard_cancel_ends_a_command_that_does_not_listen() {
-    let server = Server::unix(config());
+    hard_cancel(&Server::unix(config()));
+    let mut shared = config();
+    shared.threads = Threads::Shared;
+    hard_cancel(&Server::unix(shared));
+}
+
+fn hard_cancel(server: &Server) {
     let client = server.client();
     let canceller = client.canceller();
     let outcome = client.run(&Command::new("deaf"), |_| {

@@ -53,9 +53,7 @@ async fn connect(socket: &Path) -> PeerClient<Channel> {
     let socket: PathBuf = socket.to_owned();
     let connector = tower::service_fn(move |_| {
         let socket = socket.clone();
-        async move {
-            UnixStream::connect(socket).await.map(TokioIo::new)
-        }
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
     let channel = Endpoint::from_static("http://peer")
         .connect_with_connector(connector)

@@ -12,11 +12,16 @@ mod ours;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
+
+use daemon_rpc::Threads;
 
 /// Bytes of a message.
 const MESSAGE: usize = 64;
-const KINDS: [&str; 3] = ["daemon-rpc", "tonic", "tarpc"];
+/// The second one is daemon-rpc with handlers that share the thread of the connections,
+/// as those of the others do.
+const KINDS: [&str; 4] = ["daemon-rpc", "shared", "tonic", "tarpc"];
 
 /// Durations of the same thing.
 struct Samples(Vec<Duration>);
@@ -50,7 +55,7 @@ impl Server {
         let socket = folder.path().join("sock");
         let child = this_program(&["serve", kind], &socket).spawn().unwrap();
         while std::os::unix::net::UnixStream::connect(&socket).is_err() {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         Server {
             child,
@@ -217,7 +222,9 @@ fn compare() {
             .map(|(kind, server)| measure(kind, &server.socket))
             .collect()
     };
-    println!("{:<34} {:^23} {:^23} {:^23}", "", KINDS[0], KINDS[1], KINDS[2]);
+    print!("{:<34}", "");
+    KINDS.iter().for_each(|kind| print!(" {kind:^23}"));
+    println!();
     row(
         "round trip, open connection",
         "us",
@@ -241,7 +248,11 @@ fn compare() {
     drop(servers);
     let memory = KINDS.map(memory);
     row("resident, idle", "MiB", &memory.map(|(idle, _)| idle));
-    row("resident, 1000 connections", "MiB", &memory.map(|(_, crowded)| crowded));
+    row(
+        "resident, 1000 connections",
+        "MiB",
+        &memory.map(|(_, crowded)| crowded),
+    );
 }
 
 fn main() {
@@ -254,7 +265,8 @@ fn main() {
                 match kind {
                     "tonic" => grpc::serve_at(socket).await,
                     "tarpc" => calls::serve_at(socket).await,
-                    _ => ours::serve_at(socket).await,
+                    "shared" => ours::serve_at(socket, Threads::Shared).await,
+                    _ => ours::serve_at(socket, Threads::Own).await,
                 }
             });
         }

@@ -223,7 +223,8 @@ pub(super) fn open(
     Ok(stream)
 }
 
-/// What a server says first; `None` if it closed without a word.
+/// What a server says first; `None` if it closed without a word, or in the middle of
+/// one.
 pub(super) fn first_answer(
     stream: &Stream,
     reader: &mut FrameReader,
@@ -233,7 +234,7 @@ pub(super) fn first_answer(
 ) -> Result<Option<Received>, ConnectError> {
     match reader.next(stream, HANDSHAKE_LIMIT, Some(deadline)) {
         Ok(frame) => Ok(Some(frame)),
-        Err(ReadError::Closed { clean: true }) => Ok(None),
+        Err(ReadError::Closed { clean: true } | ReadError::Cut) => Ok(None),
         Err(ReadError::Closed { clean: false } | ReadError::Frame(_)) => {
             Err(foreign(endpoint, config, Foreign::Garbage))
         }
@@ -245,7 +246,7 @@ pub(super) fn first_answer(
     }
 }
 
-/// One connection; `None` if it was closed without a word.
+/// One connection; `None` if it was closed without a whole word.
 fn handshake(
     stream: Stream,
     endpoint: &Endpoint,

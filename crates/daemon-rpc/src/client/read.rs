@@ -19,6 +19,9 @@ pub(super) enum ReadError {
     Closed {
         clean: bool,
     },
+    /// The same in the middle of a frame of a known type: whoever that was speaks
+    /// this protocol, and is gone.
+    Cut,
     /// The deadline is over.
     TimedOut,
     /// What came is no frame.
@@ -75,7 +78,11 @@ impl FrameReader {
             let start = self.filled.start;
             header.copy_from_slice(&self.buffer[start..start + HEADER]);
             let header = Header::parse(header, limit).map_err(ReadError::Frame)?;
-            self.fill(stream, HEADER + header.payload, deadline)?;
+            self.fill(stream, HEADER + header.payload, deadline)
+                .map_err(|error| match error {
+                    ReadError::Closed { .. } if header.kind.is_some() => ReadError::Cut,
+                    error => error,
+                })?;
             // Filling may have moved it.
             let start = self.filled.start + HEADER;
             let payload = start..start + header.payload;

@@ -335,10 +335,10 @@ fn ended_early(error: ReadError, admitted: bool, abandoned: bool) -> Outcome {
     match error {
         // The server may have accepted it, and nobody waited to hear it.
         _ if abandoned => interrupted(Interruption::Abandoned),
-        ReadError::Closed { .. } if !admitted => Outcome::NotAdmitted {
+        ReadError::Closed { .. } | ReadError::Cut if !admitted => Outcome::NotAdmitted {
             reason: Refused::Closed,
         },
-        ReadError::Closed { .. } => interrupted(Interruption::Closed),
+        ReadError::Closed { .. } | ReadError::Cut => interrupted(Interruption::Closed),
         ReadError::Frame(error) => protocol(&error.to_string()),
         ReadError::TimedOut => interrupted(Interruption::Broken {
             reason: "timed out".to_owned(),

@@ -18,7 +18,7 @@ use super::deliver::deliver;
 use super::registry::Slot;
 use super::socket::{Broken, Frames, Socket};
 use super::stdin::{self, StdinFeed};
-use super::{CommandHandler, IncomingCommand, Server, output};
+use super::{CommandHandler, IncomingCommand, Server, Threads, output};
 use crate::command::{Head, WindowSize};
 use crate::failpoint;
 use crate::frame::{DATA_CHUNK, FrameError, HANDSHAKE_LIMIT, Kind, put};
@@ -246,7 +246,7 @@ async fn run<H: CommandHandler>(
     }
 }
 
-/// Begins the command on a thread of its own.
+/// Begins the command.
 fn start<H: CommandHandler>(
     server: &Arc<Server<H>>,
     command: IncomingCommand<H::Payload>,
@@ -256,27 +256,39 @@ fn start<H: CommandHandler>(
 ) -> Running {
     let (tell, status) = oneshot::channel();
     let (cancel, abort) = (ending.cancel.clone(), ending.abort.clone());
-    let (runtime, ours) = (Handle::current(), Arc::clone(server));
-    let started = server.threads.run(move || {
-        let work = async {
-            tokio::select! {
-                status = ours.handler.handle(command, sink, cancel) => status,
-                () = abort.cancelled() => EndStatus::Cancelled,
-            }
+    let ours = Arc::clone(server);
+    let work = async move {
+        // Dropped after the slot, also when the handler panics: the place is given
+        // back before the client can hear of the end.
+        let tell = tell;
+        let slot = slot;
+        let status = tokio::select! {
+            status = ours.handler.handle(command, sink, cancel) => status,
+            () = abort.cancelled() => EndStatus::Cancelled,
         };
-        let status = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
-        // Given back when the command is really gone, however it went, and before
-        // its client can hear of it.
         drop(slot);
         // Nobody may be left to hear it.
-        let _heard =
-            tell.send(status.unwrap_or_else(|_| EndStatus::failed("the command panicked")));
-    });
+        let _heard = tell.send(status);
+    };
+    let not_started = match server.config.threads {
+        Threads::Shared => {
+            tokio::spawn(work);
+            None
+        }
+        Threads::Own => {
+            let runtime = Handle::current();
+            let job = move || {
+                // That nothing is told tells of a panic.
+                let _panicked = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
+            };
+            server.threads.run(job).err()
+        }
+    };
     Running {
         status,
         stuck: ending.stuck.clone(),
         abort: ending.abort.clone(),
-        not_started: started.err(),
+        not_started,
     }
 }
 
@@ -338,8 +350,10 @@ impl Running {
             return EndStatus::failed(format_args!("no thread for the command: {error}"));
         }
         tokio::select! {
-            // Its end is told in every case.
-            status = &mut self.status => status.unwrap_or(EndStatus::Cancelled),
+            // Its end is told in every other case.
+            status = &mut self.status => status.unwrap_or_else(|_| {
+                EndStatus::failed("the command panicked")
+            }),
             () = self.stuck.cancelled() => EndStatus::failed(
                 "the command was cancelled, does not react, and may still be running",
             ),

@@ -30,7 +30,11 @@ impl Socket {
                 Socket::Unix(stream) => stream.readable().await?,
             }
             match self.try_read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if buffer.is_empty() {
+                        *buffer = BytesMut::new();
+                    }
+                }
                 result => return result,
             }
         }

@@ -38,9 +38,9 @@ impl Shared {
 /// Threads that take one job after the other. Dropping it lets those that wait end;
 /// nobody waits for the others.
 #[derive(Default)]
-pub(super) struct Threads(Arc<Shared>);
+pub(super) struct Pool(Arc<Shared>);
 
-impl Threads {
+impl Pool {
     /// Runs `job` on a thread that does nothing else meanwhile.
     pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let mut state = self.0.state();
@@ -84,7 +84,7 @@ fn work(shared: &Shared) {
     }
 }
 
-impl Drop for Threads {
+impl Drop for Pool {
     fn drop(&mut self) {
         self.0.state().is_closed = true;
         self.0.work.notify_all();
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn every_job_gets_a_thread_at_once_and_threads_are_used_again() {
-        let threads = Threads::default();
+        let threads = Pool::default();
         let (names, seen) = channel();
         let mut release = Vec::new();
         for _ in 0..3 {
