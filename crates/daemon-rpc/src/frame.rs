@@ -134,6 +134,14 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
+    /// Whether a whole frame is there, of whatever type and length.
+    pub(crate) fn has_frame(&self) -> bool {
+        let header = self.buffer.first_chunk::<HEADER>();
+        header
+            .and_then(|header| Header::parse(*header, u32::MAX).ok())
+            .is_some_and(|header| self.buffer.len() >= HEADER + header.payload)
+    }
+
     /// The next complete frame of a known type; `None`: more bytes are needed.
     pub(crate) fn next(&mut self, limit: u32) -> Result<Option<(Kind, Bytes)>, FrameError> {
         while let Some(header) = self.buffer.first_chunk::<HEADER>() {
@@ -179,9 +187,11 @@ mod tests {
         let (last, first) = out.split_last().unwrap();
         for byte in first {
             decoder.buffer.extend_from_slice(&[*byte]);
+            assert!(!decoder.has_frame());
             assert_eq!(decoder.next(100).unwrap(), None);
         }
         decoder.buffer.extend_from_slice(&[*last]);
+        assert!(decoder.has_frame());
         assert!(decoder.next(100).unwrap().is_some());
     }
 

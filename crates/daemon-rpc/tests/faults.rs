@@ -271,9 +271,8 @@ const DAEMON_BEFORE: [&str; 5] = [
     "server-before-accepted",
 ];
 /// Steps after that.
-const DAEMON_AFTER: [&str; 6] = [
+const DAEMON_AFTER: [&str; 5] = [
     "server-after-accepted",
-    "server-inside-credit",
     "server-inside-chunk",
     "server-after-chunk",
     "server-before-end",

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -44,13 +45,14 @@ async fn converse<H: CommandHandler>(
     frames: &mut Frames<'_>,
     server: &Arc<Server<H>>,
 ) -> Option<()> {
-    let greeted = greet(socket, frames, server).await?;
+    let mut greeted = greet(socket, frames, server).await?;
+    let unsent = std::mem::take(&mut greeted.unsent);
     let Some((head, payload)) = read_command(&greeted) else {
-        return refuse(socket, frames, &Refusal::Unreadable).await;
+        return refuse(socket, frames, unsent, &Refusal::Unreadable).await;
     };
     let slot = match server.registry.admit(&head.name, greeted.client_pid) {
         Ok(slot) => slot,
-        Err(refusal) => return refuse(socket, frames, &refusal).await,
+        Err(refusal) => return refuse(socket, frames, unsent, &refusal).await,
     };
     // A client that lost patience while this server was stopped expects that
     // nothing happens any more.
@@ -79,7 +81,7 @@ async fn converse<H: CommandHandler>(
         frames,
         server,
         greeted.max_frame,
-        command,
+        (command, unsent),
         side,
         slot,
     ))
@@ -94,6 +96,9 @@ struct Greeted {
     /// The largest frame that it takes.
     max_frame: u32,
     command: Bytes,
+    /// The HelloAck, if the command came with the Hello: both are answered in one
+    /// write.
+    unsent: Vec<u8>,
 }
 
 /// The head and the payload, if this is what the handler takes.
@@ -124,19 +129,24 @@ async fn greet<H: CommandHandler>(
         None => (None, None),
     };
     if let Err(refusal) = admit(config, &hello, peer_uid, server.draining.is_cancelled()) {
-        return refuse(socket, frames, &refusal).await;
+        return refuse(socket, frames, Vec::new(), &refusal).await;
     }
     let ack = config.hello_ack(hello.max_frame);
     let patience = config.handshake_timeout;
-    failpoint::hit("server-before-hello-ack");
-    send(socket, patience, Kind::HelloAck, &encode(&ack)).await?;
-    failpoint::hit("server-after-hello-ack");
+    let mut unsent = Vec::new();
+    put(&mut unsent, Kind::HelloAck, &encode(&ack));
+    if !frames.has_next() {
+        failpoint::hit("server-before-hello-ack");
+        write(socket, patience, &unsent).await?;
+        failpoint::hit("server-after-hello-ack");
+        unsent = Vec::new();
+    }
     let limit = config.max_command.saturating_add(1);
     let next = tokio::select! {
         // A command that has arrived is refused as well, as nothing was promised.
         biased;
         () = server.draining.cancelled() => {
-            return refuse(socket, frames, &Refusal::Draining).await;
+            return refuse(socket, frames, unsent, &Refusal::Draining).await;
         }
         next = timeout(config.command_timeout, frames.next(limit)) => next.ok()?,
     };
@@ -146,10 +156,11 @@ async fn greet<H: CommandHandler>(
             client_pid,
             max_frame: ack.max_frame,
             command,
+            unsent,
         }),
         Err(Broken::Frame(FrameError::TooLong { .. })) => {
             let limit = config.max_command;
-            refuse(socket, frames, &Refusal::CommandTooLong { limit }).await
+            refuse(socket, frames, unsent, &Refusal::CommandTooLong { limit }).await
         }
         // It only wanted to know who is here, or does not know the rules.
         Ok(_) | Err(_) => None,
@@ -164,13 +175,24 @@ pub(super) async fn send(
 ) -> Option<()> {
     let mut frame = Vec::new();
     put(&mut frame, kind, payload);
-    let written = socket.write_all(&frame, "server-inside-answer");
+    write(socket, patience, &frame).await
+}
+
+async fn write(socket: &Socket, patience: Duration, bytes: &[u8]) -> Option<()> {
+    let written = socket.write_all(bytes, "server-inside-answer");
     timeout(patience, written).await.ok()?.ok()
 }
 
-/// Says no, and nothing else: there is never anything to go on with.
-async fn refuse<T>(socket: &Socket, frames: &mut Frames<'_>, refusal: &Refusal) -> Option<T> {
-    send(socket, LINGER, Kind::Refused, &refusal.encode()).await?;
+/// Says no, after what is still unsent: there is never anything to go on with.
+async fn refuse<T>(
+    socket: &Socket,
+    frames: &mut Frames<'_>,
+    unsent: Vec<u8>,
+    refusal: &Refusal,
+) -> Option<T> {
+    let mut bytes = unsent;
+    put(&mut bytes, Kind::Refused, &refusal.encode());
+    write(socket, LINGER, &bytes).await?;
     linger(socket, frames).await;
     None
 }
@@ -207,7 +229,7 @@ async fn run<H: CommandHandler>(
     frames: &mut Frames<'_>,
     server: &Arc<Server<H>>,
     max_frame: u32,
-    command: IncomingCommand<H::Payload>,
+    (command, mut answer): (IncomingCommand<H::Payload>, Vec<u8>),
     side: ClientSide,
     slot: Slot,
 ) {
@@ -215,7 +237,8 @@ async fn run<H: CommandHandler>(
     // The promise is in the kernel's hands before the command begins.
     let patience = server.config.grace;
     failpoint::hit("server-before-accepted");
-    if send(socket, patience, Kind::Accepted, &[]).await.is_none() {
+    put(&mut answer, Kind::Accepted, &[]);
+    if write(socket, patience, &answer).await.is_none() {
         return;
     }
     failpoint::hit("server-after-accepted");
@@ -344,19 +367,31 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// How it ended, if it has. Not to be called again after that.
+    pub(super) fn try_ended(&mut self) -> Option<EndStatus> {
+        match self.status.try_recv() {
+            Ok(status) => Some(status),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Closed) => Some(self.lost()),
+        }
+    }
+
     /// How it ended. Not to be called again after that.
     pub(super) async fn ended(&mut self) -> EndStatus {
-        if let Some(error) = &self.not_started {
-            return EndStatus::failed(format_args!("no thread for the command: {error}"));
-        }
-        tokio::select! {
-            // Its end is told in every other case.
-            status = &mut self.status => status.unwrap_or_else(|_| {
-                EndStatus::failed("the command panicked")
-            }),
-            () = self.stuck.cancelled() => EndStatus::failed(
+        let status = tokio::select! {
+            status = &mut self.status => status,
+            () = self.stuck.cancelled() => return EndStatus::failed(
                 "the command was cancelled, does not react, and may still be running",
             ),
+        };
+        status.unwrap_or_else(|_| self.lost())
+    }
+
+    /// Why it ended without saying how.
+    fn lost(&self) -> EndStatus {
+        match &self.not_started {
+            Some(error) => EndStatus::failed(format_args!("no thread for the command: {error}")),
+            None => EndStatus::failed("the command panicked"),
         }
     }
 }

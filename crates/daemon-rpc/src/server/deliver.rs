@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use super::connection::Running;
 use super::output::{BUDGET, Queued};
@@ -30,31 +30,38 @@ pub(super) async fn deliver(
     let mut status = None;
     // The command may drop its sink long before it ends.
     let mut open = true;
-    while open || status.is_none() {
+    loop {
         // In no fixed order: neither a flood of output nor its end starves the other.
         tokio::select! {
             frame = queue.recv(), if open => match frame {
-                Some(frame) => {
-                    append(&mut out, frame, &mut counts);
-                    while out.len() < BUDGET && let Ok(frame) = queue.try_recv() {
-                        append(&mut out, frame, &mut counts);
-                    }
-                    socket.write_all(&out, "server-inside-chunk").await?;
-                    failpoint::hit("server-after-chunk");
-                    out.clear();
-                }
+                Some(frame) => append(&mut out, frame, &mut counts),
                 None => open = false,
             },
             credit = stdin.credit(), if status.is_none() => {
                 put(&mut out, Kind::StdinCredit, &credit.to_be_bytes());
-                socket.write_all(&out, "server-inside-credit").await?;
-                out.clear();
             }
-            ended = task.ended(), if status.is_none() => {
-                status = Some(ended);
-                // What is queued still goes out; whoever kept a sink has lost it.
-                queue.close();
+            ended = task.ended(), if status.is_none() => status = Some(ended),
+        }
+        // What there is besides goes out in the same write.
+        status = status.or_else(|| task.try_ended());
+        if status.is_some() {
+            // What is queued still goes out; whoever kept a sink has lost it.
+            queue.close();
+        }
+        while open && out.len() < BUDGET {
+            match queue.try_recv() {
+                Ok(frame) => append(&mut out, frame, &mut counts),
+                Err(TryRecvError::Disconnected) => open = false,
+                Err(TryRecvError::Empty) => break,
             }
+        }
+        if !open && status.is_some() {
+            break;
+        }
+        if !out.is_empty() {
+            socket.write_all(&out, "server-inside-chunk").await?;
+            failpoint::hit("server-after-chunk");
+            out.clear();
         }
     }
     let mut status = status.unwrap_or(EndStatus::Cancelled);

@@ -148,6 +148,11 @@ impl<'a> Frames<'a> {
         }
     }
 
+    /// Whether the next frame has arrived already.
+    pub(super) fn has_next(&self) -> bool {
+        self.decoder.has_frame()
+    }
+
     /// Whether the client is known to be gone, without waiting.
     pub(super) fn is_gone(&mut self) -> bool {
         match self.socket.try_read(&mut self.decoder.buffer) {
