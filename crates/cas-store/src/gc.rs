@@ -151,6 +151,24 @@ impl Store {
         look().map_err(|source| ReadError::blob(digest, source))
     }
 
+    /// The content of a blob, checked, without counting as a use of it; `None` when it is absent or damaged.
+    pub fn peek(&self, digest: &Digest) -> Result<Option<Vec<u8>>, ReadError> {
+        let read = || -> io::Result<Option<Vec<u8>>> {
+            let Some(shard) = self.inner.blobs.shard(&digest.hash)? else {
+                return Ok(None);
+            };
+            let name = layout::blob_name(digest, Kind::Plain);
+            let Some(file) = open_file_unnoticed(&shard, &name)? else {
+                return Ok(None);
+            };
+            let limit = usize::try_from(digest.size)
+                .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+            let bytes = read_at_most(file, limit)?;
+            Ok(bytes.filter(|bytes| Digest::of(bytes) == *digest))
+        };
+        read().map_err(|source| ReadError::blob(digest, source))
+    }
+
     /// Removes temporary files that dead processes left and everything in quarantine; returns how many files of each.
     pub fn clean(&self, dry_run: bool) -> Result<(u64, u64), SweepError> {
         let clean = || -> io::Result<(u64, u64)> {

@@ -334,3 +334,20 @@ fn a_sweep_stops_at_its_budget_and_spares_what_was_used() {
     assert_eq!((swept.blobs, swept.in_use), (4, 3));
     assert_eq!(present(&store, &digests)[7..], [true; 3]);
 }
+
+#[test]
+fn a_peek_checks_and_is_no_use() {
+    let (_dir, store) = store(Duration::from_secs(3600));
+    let digest = Digest::of(b"abc");
+    store.put_bytes(&digest, b"abc").unwrap();
+    let path = path(&store, &digest);
+    drop(store.clone());
+    age(&path, 100);
+    let again = open(store.root(), Duration::from_secs(3600));
+    assert!(again.has_file(&digest).unwrap());
+    assert_eq!(again.peek(&digest).unwrap().as_deref(), Some(&b"abc"[..]));
+    let swept = again.sweep(&|_| true, &SweepOptions::default()).unwrap();
+    assert_eq!((swept.blobs, swept.in_use), (1, 0));
+    assert!(!again.has_file(&digest).unwrap());
+    assert_eq!(again.peek(&digest).unwrap(), None);
+}

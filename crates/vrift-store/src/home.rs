@@ -223,7 +223,7 @@ impl Home {
                 "`{digest}` is too large for a manifest"
             )));
         }
-        let bytes = self.store.read(digest)?.ok_or_else(|| Error::Absent {
+        let bytes = self.store.peek(digest)?.ok_or_else(|| Error::Absent {
             digest: *digest,
             path: "a manifest".to_owned(),
         })?;

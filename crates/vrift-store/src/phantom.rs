@@ -80,6 +80,7 @@ pub fn phantom(
         kept: Vec::new(),
     };
     let scratch = project.scratch()?;
+    let working = Working::begin(&scratch)?;
     for (index, entry) in manifest.entries().iter().enumerate() {
         let Kind::File(digest) = &entry.kind else {
             continue;
@@ -106,7 +107,25 @@ pub fn phantom(
         }
     }
     settle_directories(project, &manifest)?;
+    working.end()?;
     Ok(report)
+}
+
+/// A mark that names are being exchanged, which moves the times of directories; whoever finds it sets them back.
+pub(crate) struct Working(PathBuf);
+
+impl Working {
+    const NAME: &str = "working";
+
+    pub(crate) fn begin(scratch: &Path) -> Result<Working, Error> {
+        let path = scratch.join(Working::NAME);
+        File::create(&path).map_err(Error::io("create", &path))?;
+        Ok(Working(path))
+    }
+
+    pub(crate) fn end(self) -> Result<(), Error> {
+        fs::remove_file(&self.0).map_err(Error::io("remove", &self.0))
+    }
 }
 
 /// Directories get the times back that exchanging names has moved.
@@ -259,11 +278,16 @@ fn hash(mut file: File) -> io::Result<Digest> {
 pub(crate) fn recover(project: &Project, blobs: &dyn Blobs) -> Result<(), Error> {
     let scratch = project.scratch()?;
     let journal = project.journal(&blobs.id())?;
+    let working = scratch.join(Working::NAME);
+    let was_working = working.exists();
     for item in fs::read_dir(&scratch).map_err(Error::io("list", &scratch))? {
         let item = item.map_err(Error::io("list", &scratch))?;
         let path = item.path();
         let kind = item.file_type().map_err(Error::io("look at", &path))?;
         let name = item.file_name().to_string_lossy().into_owned();
+        if name == Working::NAME {
+            continue;
+        }
         let entry = name
             .get(1..)
             .and_then(|index| index.parse::<usize>().ok())
@@ -279,6 +303,12 @@ pub(crate) fn recover(project: &Project, blobs: &dyn Blobs) -> Result<(), Error>
             }
         }
         fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+    }
+    if was_working {
+        if let Some(journal) = &journal {
+            settle_directories(project, journal)?;
+        }
+        fs::remove_file(&working).map_err(Error::io("remove", &working))?;
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::ingest::Progress;
 use crate::link::{copy, finish, open_parent};
 use crate::manifest::{Entry, Kind, Manifest};
-use crate::phantom::{recover, settle_directories};
+use crate::phantom::{Working, recover, settle_directories};
 use crate::platform;
 use crate::project::Project;
 use crate::scan::scan;
@@ -72,6 +72,7 @@ pub fn restore(
     let bytes = links.iter().map(|link| link.digest.size).sum();
     progress.expect(links.len() as u64, bytes);
     let scratch = project.scratch()?;
+    let working = Working::begin(&scratch)?;
     let mut report = Restored::default();
     for (round, group) in links.chunks(GROUP).enumerate() {
         if progress.cancelled() {
@@ -88,6 +89,7 @@ pub fn restore(
         }
     }
     settle_directories(project, &journal)?;
+    working.end()?;
     platform::sync_file_system(project.dir()).map_err(Error::io("sync", project.path()))?;
     if report.missing.is_empty() {
         finish_project(project, blobs)?;

@@ -1,0 +1,412 @@
+//! What a user sees, and what is left when the program is killed or the disk is full.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+/// A user that no machine gives to anybody; root is refused links into the store.
+const USER: u32 = 61_003;
+
+struct Site {
+    dir: TempDir,
+}
+
+impl Site {
+    fn new() -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("home")).unwrap();
+        let site = Site { dir };
+        site.give(site.dir.path());
+        site
+    }
+
+    /// Makes everything beneath a path the user's.
+    fn give(&self, path: &Path) {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        std::os::unix::fs::lchown(path, Some(USER), Some(USER)).unwrap();
+        if path.symlink_metadata().unwrap().is_dir() {
+            for entry in fs::read_dir(path).unwrap() {
+                self.give(&entry.unwrap().path());
+            }
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vrift"));
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("HOME", self.path("home"))
+            .env("VRIFT_SOCKET", self.path("no daemon"))
+            .stdin(Stdio::null());
+        if rustix::process::geteuid().is_root() {
+            command.uid(USER).gid(USER);
+        }
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs a command that has to succeed, and returns its JSON.
+    fn json(&self, args: &[&str]) -> Value {
+        let output = self.run(&[args, &["--message-format", "json"]].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {stderr}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn spawn(&self, args: &[&str]) -> Child {
+        self.command(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
+    fn tree(&self, name: &str, files: usize) -> PathBuf {
+        let root = self.path(name);
+        for n in 0..files {
+            let dir = root.join(format!("dir {}", n % 7));
+            fs::create_dir_all(&dir).unwrap();
+            let path = dir.join(format!("{n}"));
+            fs::write(&path, format!("content of {n}\n").repeat(n % 50 + 1)).unwrap();
+            let mode = if n % 9 == 0 { 0o750 } else { 0o640 };
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        }
+        symlink("dir 0/0", root.join("link")).unwrap();
+        self.give(&root);
+        root
+    }
+}
+
+type State = BTreeMap<PathBuf, (u32, i64, i64, String)>;
+
+/// Modes, times, contents and links of everything but `.vrift`; with `follow`, contents only, whatever the paths are.
+fn state(root: &Path, follow: bool) -> State {
+    let mut state = State::new();
+    let mut left = vec![root.to_owned()];
+    while let Some(path) = left.pop() {
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        let mut content = Vec::new();
+        if metadata.is_dir() {
+            for entry in fs::read_dir(&path).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_name() != ".vrift" {
+                    left.push(entry.path());
+                }
+            }
+        } else if metadata.is_file() || follow {
+            content = fs::read(&path).unwrap();
+        } else {
+            content = fs::read_link(&path)
+                .unwrap()
+                .into_os_string()
+                .into_encoded_bytes();
+        }
+        let content = vx_proto::Digest::of(&content).hex()[..8].to_owned();
+        let seen = if follow {
+            (0, 0, 0, content)
+        } else {
+            (
+                metadata.mode(),
+                metadata.mtime(),
+                metadata.mtime_nsec(),
+                content,
+            )
+        };
+        state.insert(path.strip_prefix(root).unwrap().to_owned(), seen);
+    }
+    state
+}
+
+/// Files that are links into a store.
+fn projections(root: &Path) -> usize {
+    fs::read_dir(root)
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("dir"))
+        .flat_map(|dir| fs::read_dir(dir.path()).unwrap().flatten())
+        .filter(|file| file.file_type().unwrap().is_symlink())
+        .count()
+}
+
+/// Kills a process as soon as something is so, or lets it end.
+fn kill_when(mut child: Child, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() && child.try_wait().unwrap().is_none() {
+        assert!(
+            start.elapsed() < DEADLINE,
+            "it neither came so far nor ended"
+        );
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_round_trip_says_what_it_did() {
+    let site = Site::new();
+    let tree = site.tree("p", 30);
+    let before = state(&tree, false);
+    let first = site.json(&["ingest", "p"]);
+    assert_eq!((&first["files"], &first["new"]), (&json!(30), &json!(30)));
+    assert_eq!(
+        first["manifest_path"],
+        json!(tree.join(".vrift/manifest.bin"))
+    );
+    let linked = site.json(&["link", "p", "q"]);
+    assert!(linked["how"] == json!("copy") || linked["how"] == json!("reflink"));
+    assert_eq!(state(&site.path("q"), false), before);
+    let status = site.json(&["status"]);
+    assert_eq!(status["store"], json!(site.path("home/.vrift/the_source")));
+    let output = site.run(&["ingest", "p"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("note: direct mode, store "), "{said}");
+    assert!(said.contains("    Ingested 30 files, "), "{said}");
+    assert!(output.stdout.is_empty());
+    let manifest = site.run(&["manifest", "p"]);
+    assert_eq!(
+        manifest.stdout.iter().filter(|b| **b == b'\n').count(),
+        30 + 7 + 2
+    );
+    assert!(site.run(&["forget", "p"]).status.success());
+}
+
+#[test]
+fn exit_codes_are_those_of_the_help() {
+    let site = Site::new();
+    site.tree("p", 3);
+    let code = |args: &[&str]| site.run(args).status.code();
+    assert_eq!(code(&["--help"]), Some(0));
+    assert_eq!(code(&["no such command"]), Some(2));
+    assert_eq!(code(&["gc", "--max-size", "many"]), Some(2));
+    assert_eq!(code(&["ingest", "not there"]), Some(4));
+    assert_eq!(code(&["link", "p", "q"]), Some(1), "it was not ingested");
+    assert_eq!(code(&["restore", "p"]), Some(1));
+    assert_eq!(code(&["fetch", "nonsense"]), Some(1));
+    assert_eq!(code(&["forget", "p"]), Some(1));
+    // Something that is there and no daemon is no reason to use another store.
+    fs::write(site.path("no daemon"), "").unwrap();
+    assert_eq!(code(&["status"]), Some(3));
+    assert_eq!(code(&["status", "--direct"]), Some(0));
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let site = Site::new();
+    for command in [
+        "ingest",
+        "link",
+        "restore",
+        "status",
+        "gc",
+        "verify",
+        "fetch",
+        "manifest",
+        "forget",
+        "doctor",
+        "completions",
+    ] {
+        let output = site.run(&["help", command]);
+        assert!(output.status.success(), "{command}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("Usage: vrift "), "{said}");
+    }
+}
+
+#[test]
+fn phantom_killed_at_any_step_loses_nothing() {
+    for step in 0..5 {
+        let site = Site::new();
+        let tree = site.tree("p", 150);
+        let before = state(&tree, false);
+        let contents = state(&tree, true);
+        let child = site.spawn(&["ingest", "p", "--mode", "phantom"]);
+        kill_when(child, || match step {
+            0 => site.path("home/.vrift/the_source/tmp").exists(),
+            1 => tree.join(".vrift/manifest.bin").exists(),
+            2 => tree.join(".vrift/phantom").exists(),
+            3 => projections(&tree) > 0,
+            _ => projections(&tree) > 50,
+        });
+        assert_eq!(state(&tree, true), contents, "step {step}");
+        // Going on and coming back.
+        if step % 2 == 0 {
+            site.json(&["ingest", "p", "--mode", "phantom"]);
+            assert_eq!(projections(&tree), 150);
+            assert_eq!(state(&tree, true), contents);
+        }
+        if tree.join(".vrift/phantom").exists() {
+            site.json(&["restore", "p"]);
+        }
+        assert_eq!(state(&tree, false), before, "step {step}");
+        let left = fs::read_dir(tree.join(".vrift/tmp")).map_or(0, Iterator::count);
+        assert_eq!(left, 0);
+    }
+}
+
+#[test]
+fn restore_killed_at_any_step_goes_on() {
+    for step in 0..4 {
+        let site = Site::new();
+        let tree = site.tree("p", 600);
+        let before = state(&tree, false);
+        let contents = state(&tree, true);
+        site.json(&["ingest", "p", "--mode", "phantom"]);
+        let scratch = tree.join(".vrift/tmp");
+        let waiting = || fs::read_dir(&scratch).map_or(0, Iterator::count);
+        let child = site.spawn(&["restore", "p"]);
+        kill_when(child, || match step {
+            0 => waiting() > 0,
+            1 => waiting() > 100,
+            2 => projections(&tree) < 600,
+            _ => projections(&tree) < 300,
+        });
+        assert_eq!(state(&tree, true), contents, "step {step}");
+        // A collection in between takes nothing that links need.
+        site.json(&["gc", "--older-than", "0"]);
+        if tree.join(".vrift/phantom").exists() {
+            site.json(&["restore", "p"]);
+        }
+        assert_eq!(state(&tree, false), before, "step {step}");
+        assert_eq!(waiting(), 0);
+    }
+}
+
+#[test]
+fn ingest_and_gc_killed_at_any_step_leave_a_whole_store() {
+    let site = Site::new();
+    let store = site.path("home/.vrift/the_source");
+    for round in 0..6 {
+        let name = format!("p{round}");
+        let tree = site.tree(&name, 400);
+        let contents = state(&tree, false);
+        let child = site.spawn(&["ingest", &name]);
+        kill_when(child, || match round % 3 {
+            0 => fs::read_dir(store.join("tmp")).map_or(0, Iterator::count) > 50,
+            1 => tree.join(".vrift/lock").exists(),
+            _ => tree.join(".vrift/manifest.bin").exists(),
+        });
+        assert_eq!(state(&tree, false), contents);
+        let child = site.spawn(&["gc", "--older-than", "0"]);
+        kill_when(child, || {
+            fs::read_dir(store.join("blake3")).map_or(0, Iterator::count) > 250
+        });
+        assert_eq!(site.json(&["verify"])["missing"], json!(0));
+        site.json(&["ingest", &name]);
+        fs::remove_dir_all(&tree).unwrap();
+    }
+    site.json(&["gc", "--older-than", "0"]);
+    let status = site.json(&["status"]);
+    assert_eq!(status["blobs"], json!(0), "all that is dead goes");
+    let temporary = fs::read_dir(store.join("tmp")).unwrap().count();
+    assert_eq!(temporary, 0);
+}
+
+#[test]
+fn a_full_disk_is_said_and_leaves_no_trace() {
+    let site = Site::new();
+    let tree = site.path("p");
+    fs::create_dir(&tree).unwrap();
+    for n in 0..40u8 {
+        let mut content = vec![n; 200_000];
+        content[0] = 255 - n;
+        fs::write(tree.join(n.to_string()), content).unwrap();
+    }
+    fs::create_dir(site.path("small")).unwrap();
+    let before = state(&tree, false);
+    let script = "mount -t tmpfs -o size=3m tmpfs small || exit 77
+        $0 --store small/home ingest p; echo code $?
+        $0 --store small/home gc --older-than 0; echo code $?
+        ls small/home/the_source/tmp | wc -l
+        rm p/1? p/2? p/3?
+        $0 --store small/home ingest p; echo code $?
+        $0 --store small/home verify; echo code $?";
+    let flags: &[&str] = if rustix::process::geteuid().is_root() {
+        &["-m"]
+    } else {
+        &["-rm"]
+    };
+    let output = Command::new("unshare")
+        .args(flags)
+        .args(["sh", "-c", script, env!("CARGO_BIN_EXE_vrift")])
+        .current_dir(site.dir.path())
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_ne!(
+        output.status.code(),
+        Some(77),
+        "no file system can be mounted: {err}"
+    );
+    assert_eq!(
+        out.lines().collect::<Vec<_>>(),
+        ["code 4", "code 0", "0", "code 0", "code 0"],
+        "{err}"
+    );
+    assert!(err.contains("no space left"), "{err}");
+    assert!(err.contains("`vrift gc` removes"), "{err}");
+    let after = state(&tree, false);
+    for (path, seen) in after
+        .iter()
+        .filter(|(path, _)| !path.as_os_str().is_empty())
+    {
+        assert_eq!(before.get(path), Some(seen), "{}", path.display());
+    }
+}
+
+#[test]
+fn a_private_tree_stays_private_in_ones_own_store() {
+    let site = Site::new();
+    site.tree("p", 3);
+    site.json(&["ingest", "p"]);
+    for path in ["home/.vrift", "home/.vrift/the_source", "p/.vrift"] {
+        let mode = fs::metadata(site.path(path)).unwrap().mode() & 0o777;
+        assert_eq!(mode, 0o700, "{path}");
+    }
+    let doctor = site.run(&["doctor"]);
+    assert!(
+        doctor.status.success(),
+        "{}",
+        String::from_utf8_lossy(&doctor.stdout)
+    );
+}
+
+#[test]
+fn ctrl_c_ends_it_with_130_and_leaves_everything_whole() {
+    let site = Site::new();
+    let tree = site.tree("p", 3000);
+    let before = state(&tree, false);
+    let mut child = site.spawn(&["ingest", "p"]);
+    let start = Instant::now();
+    while !tree.join(".vrift/lock").exists() {
+        assert!(start.elapsed() < DEADLINE);
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let status = child.wait().unwrap();
+    // It may have been done already.
+    assert!(matches!(status.code(), Some(130 | 0)), "{status}");
+    assert_eq!(state(&tree, false), before);
+    site.json(&["ingest", "p"]);
+}
