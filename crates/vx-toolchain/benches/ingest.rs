@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use vx_tree::Records;
 use vx_toolchain::{Found, Request, find, select};
 
 fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
@@ -32,9 +33,9 @@ fn main() {
     };
     let dir = tempfile::tempdir().unwrap();
     // Both read the files once; the first of them would pay for the disk.
-    let warm = dir.path().join("warm");
+    let warm = Records::new(dir.path().join("warm"));
     toolchain.trees(&warm).unwrap();
-    let records = dir.path().join("records");
+    let records = Records::new(dir.path().join("records"));
     let (trees, first) = timed(|| toolchain.trees(&records).unwrap());
     let (_, again) = timed(|| toolchain.trees(&records).unwrap());
     let bytes: u64 = trees
