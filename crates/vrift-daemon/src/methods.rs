@@ -272,7 +272,7 @@ struct Told<'a> {
     session: &'a Session,
     /// `None` when nobody wants to know.
     id: Option<&'a Value>,
-    state: Mutex<(u64, u64, Instant)>,
+    state: Mutex<(u64, u64, Option<Instant>)>,
 }
 
 impl Progress for Told<'_> {
@@ -286,9 +286,9 @@ impl Progress for Told<'_> {
         state.0 += files;
         state.1 += bytes;
         if let Some(id) = self.id
-            && state.2.elapsed() >= PACE
+            && state.2.is_none_or(|last| last.elapsed() >= PACE)
         {
-            state.2 = Instant::now();
+            state.2 = Some(Instant::now());
             self.session.notify(id, state.0, state.1);
         }
     }
@@ -330,7 +330,8 @@ fn ingest(session: &Session, request: &Request, fds: Vec<OwnedFd>) -> Result<Val
             .id
             .as_ref()
             .filter(|_| params.get("progress") == Some(&json!(true))),
-        state: Mutex::new((0, 0, Instant::now())),
+        // The first step is told at once.
+        state: Mutex::new((0, 0, None)),
     };
     let beneath = Beneath {
         dir: dir.as_fd(),

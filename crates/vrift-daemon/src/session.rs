@@ -217,7 +217,12 @@ impl Session {
         }
         let uid = self.caller.uid;
         let released = self.server.home.kept_by(uid).and_then(|kept| {
-            let released: Vec<Digest> = brought.difference(&kept).copied().collect();
+            let mut released = Vec::new();
+            for digest in brought.difference(&kept) {
+                if self.server.home.store().has_file(digest)? {
+                    released.push(*digest);
+                }
+            }
             if released.is_empty() {
                 return Ok(());
             }

@@ -327,6 +327,61 @@ fn killed_in_the_middle_the_daemon_has_what_it_answered() {
 }
 
 #[test]
+fn who_hangs_up_cancels_what_is_under_way() {
+    let site = Site::start(&[]);
+    let large = site.path("large");
+    fs::create_dir(&large).unwrap();
+    for n in 0..3000 {
+        fs::write(large.join(n.to_string()), format!("{n}")).unwrap();
+    }
+    let mut raw = site.raw();
+    let request = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "ingest",
+        "params": { "path": large, "progress": true },
+    });
+    raw.send(format!("{request}\n").as_bytes());
+    drop(raw);
+    let start = Instant::now();
+    let line = loop {
+        if let Some(line) = site.log().lines().find(|line| line.contains("\"ingest\"")) {
+            break line.to_owned();
+        }
+        assert!(start.elapsed() < DEADLINE, "{}", site.log());
+        std::thread::yield_now();
+    };
+    assert!(line.contains("\"error\":-32006"), "{line}");
+    let (roots, _) = site.client().call("roots", json!({}), &[]).unwrap();
+    assert_eq!(roots["roots"], json!([]));
+}
+
+#[test]
+fn progress_is_told_to_who_asks_for_it() {
+    let site = Site::start(&[]);
+    let large = site.path("large");
+    fs::create_dir(&large).unwrap();
+    for n in 0..8 {
+        fs::write(large.join(n.to_string()), [n; 100]).unwrap();
+    }
+    let mut raw = site.raw();
+    let request = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "ingest",
+        "params": { "path": large, "progress": true },
+    });
+    raw.send(format!("{request}\n").as_bytes());
+    let mut told = 0;
+    let answer = loop {
+        let line = raw.line().unwrap();
+        if line["method"] != json!("progress") {
+            break line;
+        }
+        assert_eq!(line["params"]["id"], json!(1));
+        told += 1;
+    };
+    assert_eq!(answer["result"]["files"], json!(8));
+    assert!(told > 0);
+}
+
+#[test]
 fn a_second_daemon_for_the_same_store_is_refused() {
     let site = Site::start(&[]);
     let output = Command::new(env!("CARGO_BIN_EXE_vrift-daemon"))

@@ -32,8 +32,6 @@ const LEASE: Duration = Duration::from_secs(60);
 pub struct HomeOptions {
     /// Whose roots [`Blobs::register`] writes.
     pub uid: u32,
-    /// Whether other users may read blobs by their paths, if they know them.
-    pub shared: bool,
     /// How long what was used by this process is spared by its own collections.
     pub lease: Duration,
 }
@@ -43,7 +41,6 @@ impl HomeOptions {
     pub fn own() -> HomeOptions {
         HomeOptions {
             uid: rustix::process::geteuid().as_raw(),
-            shared: false,
             lease: LEASE,
         }
     }
@@ -73,7 +70,7 @@ impl Home {
                 levels: 2,
                 durability: Durability::Grouped,
                 lease: options.lease,
-                directory_mode: if options.shared { 0o711 } else { 0o700 },
+                directory_mode: 0o700,
                 ..Options::default()
             },
         )?;

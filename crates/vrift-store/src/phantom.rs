@@ -191,6 +191,9 @@ impl Replacement<'_> {
                 return match error {
                     rustix::io::Errno::XDEV => Ok(Err("on another file system")),
                     rustix::io::Errno::NOENT => Ok(Err("it is gone")),
+                    rustix::io::Errno::ACCESS | rustix::io::Errno::PERM => {
+                        Ok(Err("its directory cannot be written"))
+                    }
                     error => Err(failed()(error)),
                 };
             }

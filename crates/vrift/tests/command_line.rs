@@ -234,6 +234,31 @@ fn every_command_explains_itself() {
 }
 
 #[test]
+fn writing_through_a_link_into_the_store_is_refused() {
+    let site = Site::new();
+    let tree = site.tree("p", 10);
+    site.json(&["ingest", "p", "--mode", "phantom"]);
+    let before = state(&tree, true);
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "echo evil > 'p/dir 0/0' || echo evil >> 'p/dir 1/1'"])
+        .current_dir(site.dir.path())
+        .stderr(Stdio::null());
+    if rustix::process::geteuid().is_root() {
+        shell.uid(USER).gid(USER);
+    }
+    assert!(!shell.status().unwrap().success());
+    assert_eq!(state(&tree, true), before);
+    // A directory that cannot be written is left alone.
+    let closed = site.tree("q", 10);
+    let dir = closed.join("dir 0");
+    fs::set_permissions(&dir, Permissions::from_mode(0o555)).unwrap();
+    let report = site.json(&["ingest", "q", "--mode", "phantom"]);
+    assert_eq!(report["replaced"], json!(8));
+    fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
 fn phantom_killed_at_any_step_loses_nothing() {
     for step in 0..5 {
         let site = Site::new();
