@@ -74,7 +74,10 @@ impl Home {
                     given_up.extend(digests);
                 } else if options.stale_of == Some(uid) && root.is_stale() {
                     if !options.dry_run {
-                        self.release_digests(uid, digests.iter().copied())?;
+                        // Only a collection of less than everything needs the note, and a full disk has no room for it.
+                        if options.only.is_some() {
+                            self.release_digests(uid, digests.iter().copied())?;
+                        }
                         self.roots.remove(uid, &root.request.path)?;
                     }
                     given_up.extend(digests);

@@ -365,7 +365,11 @@ fn a_full_disk_is_said_and_leaves_no_trace() {
         ls small/home/the_source/tmp | wc -l
         rm p/1? p/2? p/3?
         $0 --store small/home ingest p; echo code $?
-        $0 --store small/home verify; echo code $?";
+        $0 --store small/home verify; echo code $?
+        mv p kept
+        dd if=/dev/zero of=small/fill bs=4k 2>/dev/null
+        $0 --store small/home gc --older-than 0; echo code $?
+        find small/home/the_source/blake3 -type f | wc -l";
     let flags: &[&str] = if rustix::process::geteuid().is_root() {
         &["-m"]
     } else {
@@ -386,12 +390,12 @@ fn a_full_disk_is_said_and_leaves_no_trace() {
     );
     assert_eq!(
         out.lines().collect::<Vec<_>>(),
-        ["code 4", "code 0", "0", "code 0", "code 0"],
+        ["code 4", "code 0", "0", "code 0", "code 0", "code 0", "0"],
         "{err}"
     );
     assert!(err.contains("no space left"), "{err}");
     assert!(err.contains("`vrift gc` removes"), "{err}");
-    let after = state(&tree, false);
+    let after = state(&site.path("kept"), false);
     for (path, seen) in after
         .iter()
         .filter(|(path, _)| !path.as_os_str().is_empty())

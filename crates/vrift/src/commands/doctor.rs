@@ -50,6 +50,23 @@ pub(crate) fn run(options: &StoreOptions, output: &Output) -> Result<u8, Failure
                 }
             }
             if let Target::Direct(home) = &target {
+                for root in home
+                    .roots_of(vrift_store::HomeOptions::own().uid)
+                    .into_iter()
+                    .flatten()
+                {
+                    let path = &root.request.path;
+                    if root.request.phantom && vrift_store::is_gone(path, root.request.device) {
+                        found(
+                            false,
+                            "links",
+                            format!(
+                                "`{}`, whose files were links, is gone; `vrift forget` gives its content up",
+                                path.display()
+                            ),
+                        );
+                    }
+                }
                 if let Ok(space) = rustix::fs::statvfs(home.path()) {
                     let free = space.f_bavail.saturating_mul(space.f_frsize);
                     found(free > 1 << 30, "space", format!("{} free", bytes(free)));
