@@ -35,6 +35,9 @@ pub struct Config {
     /// Give content to everybody who knows its digest, not only to those who proved that they have it
     #[arg(long)]
     pub public_digests: bool,
+    /// Offer metrics for Prometheus on this Unix socket, which only the daemon's user can reach
+    #[arg(long, value_name = "PATH")]
+    pub metrics: Option<PathBuf>,
     /// Only this user may connect; the socket's directory is made private
     #[arg(long)]
     pub private: bool,

@@ -11,6 +11,7 @@ mod config;
 mod fault;
 mod install;
 mod methods;
+mod metrics;
 mod notify;
 mod rpc;
 mod serve;

@@ -16,6 +16,7 @@ use vx_proto::Digest;
 
 use crate::audit;
 use crate::fault::{Code, Fault};
+use crate::metrics::Metrics;
 use crate::rpc::Request;
 use crate::session::{Outcome, Session};
 use crate::wire::MAX_FDS;
@@ -466,6 +467,9 @@ fn gc(session: &Session, params: &Map<String, Value>) -> Result<Value, Fault> {
         stale_of: None,
         without: Some((session.caller.uid, without(params)?)),
     })?;
+    if !flag(params, "dry_run")? {
+        Metrics::add(&session.server.metrics.collected, report.blobs);
+    }
     Ok(json!({
         "blobs": report.blobs,
         "bytes_freed": report.bytes_freed,
@@ -496,6 +500,7 @@ fn verify(session: &Session) -> Result<Value, Fault> {
         ));
     }
     let report = session.server.home.check(&CheckOptions::default())?;
+    Metrics::add(&session.server.metrics.damaged, report.quarantined);
     Ok(json!({
         "blobs": report.blobs,
         "bytes": report.bytes,

@@ -20,6 +20,7 @@ use crate::audit;
 use crate::caller::Caller;
 use crate::config::Config;
 use crate::fault::{Code, Fault};
+use crate::metrics::{self, Metrics};
 use crate::notify::notify;
 use crate::rpc;
 use crate::session::{Server, Session};
@@ -69,8 +70,21 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
         Some(Listener::Tcp(_)) => {
             return Err(ServeError::Inherited("it is a TCP socket".into()));
         }
-        None => (bind(&config)?, Some(config.socket.clone())),
+        None => {
+            let listener = bind(&config.socket, config.private)?;
+            (listener, Some(config.socket.clone()))
+        }
     };
+    let metrics = Arc::new(Metrics::default());
+    let mut bound: Vec<PathBuf> = bound.into_iter().collect();
+    if let Some(path) = &config.metrics {
+        let listener = bind(path, true)?;
+        bound.push(path.clone());
+        metrics::serve(listener, Arc::clone(&metrics)).map_err(|source| ServeError::Listen {
+            path: path.clone(),
+            source,
+        })?;
+    }
     let failed = |source| ServeError::Listen {
         path: config.socket.clone(),
         source,
@@ -80,6 +94,7 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
         home,
         config: config.clone(),
         registering: Mutex::default(),
+        metrics,
     });
     let stop = Arc::new(AtomicBool::new(false));
     watch_signals(&stop, bound).map_err(failed)?;
@@ -109,23 +124,22 @@ fn only_one(home: &Path) -> Result<File, ServeError> {
     }
 }
 
-fn bind(config: &Config) -> Result<UnixListener, ServeError> {
-    let path = &config.socket;
-    let mode = if config.private { 0o700 } else { 0o755 };
+fn bind(path: &Path, private: bool) -> Result<UnixListener, ServeError> {
+    let mode = if private { 0o700 } else { 0o755 };
     let bind = || -> io::Result<UnixListener> {
         if let Some(dir) = path.parent() {
             DirBuilder::new().recursive(true).mode(mode).create(dir)?;
         }
         remove_stale(path)?;
         // The mode is right from the first moment; no other thread makes files yet.
-        let mask = if config.private { 0o177 } else { 0o111 };
+        let mask = if private { 0o177 } else { 0o111 };
         let before = rustix::process::umask(rustix::fs::Mode::from_bits_truncate(mask));
         let listener = UnixListener::bind(path);
         rustix::process::umask(before);
         listener
     };
     bind().map_err(|source| ServeError::Listen {
-        path: path.clone(),
+        path: path.to_owned(),
         source,
     })
 }
@@ -150,7 +164,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 /// Ends the process on SIGTERM and SIGINT: what is under way is as safe as after a crash, so nobody waits for it.
-fn watch_signals(stop: &Arc<AtomicBool>, bound: Option<PathBuf>) -> io::Result<()> {
+fn watch_signals(stop: &Arc<AtomicBool>, bound: Vec<PathBuf>) -> io::Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
     let stop = Arc::clone(stop);
@@ -161,7 +175,7 @@ fn watch_signals(stop: &Arc<AtomicBool>, bound: Option<PathBuf>) -> io::Result<(
             if signals.forever().next().is_some() {
                 stop.store(true, Ordering::SeqCst);
                 let _told = notify("STOPPING=1");
-                if let Some(path) = bound {
+                for path in &bound {
                     let _gone = fs::remove_file(path);
                 }
                 std::process::exit(0);
@@ -226,12 +240,14 @@ fn admit(stream: UnixStream, server: &Arc<Server>, counts: &Counts) {
         }
     };
     let Some(admitted) = admitted else {
+        Metrics::add(&server.metrics.refused, 1);
         return refuse(
             stream,
             Code::Busy,
             "too many connections at once; try again later",
         );
     };
+    Metrics::add(&server.metrics.connections, 1);
     let server = Arc::clone(server);
     let started = std::thread::Builder::new()
         .name(format!("uid {}", caller.uid))

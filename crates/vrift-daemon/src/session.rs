@@ -17,6 +17,7 @@ use crate::caller::Caller;
 use crate::config::Config;
 use crate::fault::{Code, Fault};
 use crate::methods;
+use crate::metrics::Metrics;
 use crate::rpc::{self, Incoming, Request};
 use crate::wire::{Channel, MAX_FDS};
 
@@ -32,6 +33,7 @@ pub(crate) struct Server {
     pub(crate) config: Config,
     /// Held while a root is checked against a quota and written.
     pub(crate) registering: Mutex<()>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// One connection.
@@ -136,6 +138,13 @@ impl Session {
     }
 
     fn call(&self, request: &Request) -> Outcome {
+        let metrics = &self.server.metrics;
+        Metrics::add(&metrics.requests, 1);
+        self.call_uncounted(request)
+            .inspect_err(|_| Metrics::add(&metrics.faults, 1))
+    }
+
+    fn call_uncounted(&self, request: &Request) -> Outcome {
         let announced = match request.params.get("fds") {
             None => 0,
             Some(count) => count
@@ -378,7 +387,11 @@ impl Blobs for SessionBlobs<'_> {
                 Ok((file, path, size)) => {
                     self.check_room(size)?;
                     match batch.add(file, &path)? {
-                        Ok(digest) => Ok(self.brought(digest)?),
+                        Ok(digest) => {
+                            Metrics::add(&self.server.metrics.files, 1);
+                            Metrics::add(&self.server.metrics.bytes, digest.size);
+                            Ok(self.brought(digest)?)
+                        }
                         Err(error) => Err(error),
                     }
                 }

@@ -382,6 +382,32 @@ fn progress_is_told_to_who_asks_for_it() {
 }
 
 #[test]
+fn metrics_are_there_when_they_are_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("metrics.sock");
+    let site = Site::start(&["--metrics", path.to_str().unwrap()]);
+    let mut client = site.client();
+    let file = File::open(tree(&site).join("one")).unwrap();
+    client.call("put", json!({}), &[file.as_fd()]).unwrap();
+    let _refused = client.call("nonsense", json!({}), &[]);
+    let mut scraper = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    scraper.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    scraper.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.0 200 OK\r\n"), "{text}");
+    for line in [
+        "vrift_requests_total 2",
+        "vrift_request_errors_total 1",
+        "vrift_file_bytes_total 5",
+    ] {
+        assert!(text.lines().any(|is| is == line), "{text}");
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+}
+
+#[test]
 fn a_second_daemon_for_the_same_store_is_refused() {
     let site = Site::start(&[]);
     let output = Command::new(env!("CARGO_BIN_EXE_vrift-daemon"))
