@@ -45,7 +45,19 @@ async fn converse<H: CommandHandler>(
     frames: &mut Frames<'_>,
     server: &Arc<Server<H>>,
 ) -> Option<()> {
-    let mut greeted = greet(socket, frames, server).await?;
+    let greeted = greet(socket, frames, server).await?;
+    // Boxed, as all that most connections do not need while they wait: those that
+    // are open at the same time wait for a command.
+    Box::pin(carry_out(socket, frames, server, greeted)).await
+}
+
+/// Runs the command of a client that was let in, or refuses it.
+async fn carry_out<H: CommandHandler>(
+    socket: &Socket,
+    frames: &mut Frames<'_>,
+    server: &Arc<Server<H>>,
+    mut greeted: Greeted,
+) -> Option<()> {
     let unsent = std::mem::take(&mut greeted.unsent);
     let Some((head, payload)) = read_command(&greeted) else {
         return refuse(socket, frames, unsent, &Refusal::Unreadable).await;
@@ -74,9 +86,7 @@ async fn converse<H: CommandHandler>(
         client_pid: greeted.client_pid,
     };
     let side = ClientSide { feed, resize };
-    // Large, and only needed by those who run a command: most connections that
-    // are open at the same time wait for one.
-    Box::pin(run(
+    run(
         socket,
         frames,
         server,
@@ -84,7 +94,7 @@ async fn converse<H: CommandHandler>(
         (command, unsent),
         side,
         slot,
-    ))
+    )
     .await;
     Some(())
 }
@@ -119,7 +129,7 @@ async fn greet<H: CommandHandler>(
     let hello = match first.ok()?.ok()? {
         (Kind::Hello, payload) => Hello::decode(&payload)?,
         (Kind::Ask, payload) => {
-            ask::answer(socket, frames, server, &payload).await?;
+            Box::pin(ask::answer(socket, frames, server, &payload)).await?;
             return None;
         }
         _ => return None,
@@ -131,13 +141,16 @@ async fn greet<H: CommandHandler>(
     if let Err(refusal) = admit(config, &hello, peer_uid, server.draining.is_cancelled()) {
         return refuse(socket, frames, Vec::new(), &refusal).await;
     }
-    let ack = config.hello_ack(hello.max_frame);
-    let patience = config.handshake_timeout;
+    let client_build = hello.build;
     let mut unsent = Vec::new();
-    put(&mut unsent, Kind::HelloAck, &encode(&ack));
+    let max_frame = {
+        let ack = config.hello_ack(hello.max_frame);
+        put(&mut unsent, Kind::HelloAck, &encode(&ack));
+        ack.max_frame
+    };
     if !frames.has_next() {
         failpoint::hit("server-before-hello-ack");
-        write(socket, patience, &unsent).await?;
+        Box::pin(write(socket, config.handshake_timeout, &unsent)).await?;
         failpoint::hit("server-after-hello-ack");
         unsent = Vec::new();
     }
@@ -152,9 +165,9 @@ async fn greet<H: CommandHandler>(
     };
     match next {
         Ok((Kind::Command, command)) => Some(Greeted {
-            client_build: hello.build,
+            client_build,
             client_pid,
-            max_frame: ack.max_frame,
+            max_frame,
             command,
             unsent,
         }),
@@ -192,9 +205,12 @@ async fn refuse<T>(
 ) -> Option<T> {
     let mut bytes = unsent;
     put(&mut bytes, Kind::Refused, &refusal.encode());
-    write(socket, LINGER, &bytes).await?;
-    linger(socket, frames).await;
-    None
+    Box::pin(async {
+        write(socket, LINGER, &bytes).await?;
+        linger(socket, frames).await;
+        None
+    })
+    .await
 }
 
 /// Closes in a way that does not destroy what the client has not read yet: with
