@@ -55,6 +55,10 @@ pub(crate) async fn run(
         }
         ToolchainAction::Update { names } => {
             let wanted = command.to_update(names).await?;
+            if wanted.is_empty() {
+                let text = "no channel that moves was installed by vx";
+                reporter.note("Unchanged", text).await;
+            }
             command.obtain(wanted, Mode::Newest).await
         }
         ToolchainAction::Remove { names } => {
@@ -98,7 +102,13 @@ impl ToolchainCommand<'_> {
                 };
                 let dist = self.toolchains.dist(&self.client).await?;
                 let mut info = match record(&dist, channel).await? {
-                    Some(record) => installed(&dist, record).await?,
+                    Some(record) => {
+                        let lacks = missing_in(&selection, &record);
+                        ToolchainInfo {
+                            lacks,
+                            ..installed(&dist, record).await?
+                        }
+                    }
                     None => ToolchainInfo {
                         name: channel.dated_name(),
                         source: "dist".to_owned(),
@@ -240,6 +250,18 @@ async fn record(dist: &Dist, channel: &Channel) -> Result<Option<Record>, Toolch
     let (store, server, channel) = (dist.store.clone(), dist.server.clone(), channel.clone());
     let find = move || store.record(&server, &host_triple(), &channel);
     Ok(tokio::task::spawn_blocking(find).await?)
+}
+
+/// What the project wants and the installed release does not have; the next build adds it.
+fn missing_in(selection: &Selection, record: &Record) -> Vec<String> {
+    let targets = selection.targets.iter();
+    let targets = targets.filter(|name| **name != record.host && !record.targets.contains(*name));
+    let components = selection.components.iter();
+    let components = components.filter(|name| !record.components.contains(*name));
+    targets
+        .map(|name| format!("target `{name}`"))
+        .chain(components.map(|name| format!("component `{name}`")))
+        .collect()
 }
 
 /// A release that came from a server.

@@ -119,8 +119,11 @@ fn shown(info: &ToolchainInfo) -> String {
         None => row("sysroot", "not installed; the next build fetches it"),
     }
     if !info.lacks.is_empty() {
-        let lacks = info.lacks.join(" and no ");
-        row("rustup's", &format!("has no {lacks}"));
+        let lacks = info.lacks.join(", ");
+        match &info.sysroot {
+            Some(_) => row("lacks", &format!("{lacks}; the next build fetches it")),
+            None => row("rustup's", &format!("lacks {lacks}")),
+        }
     }
     for (name, value) in [("rustc", &info.rustc), ("cargo", &info.cargo)] {
         if let Some(value) = value {
@@ -200,6 +203,17 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&line(&info())).unwrap();
         assert_eq!(value["reason"], "toolchain");
         assert_eq!(value["installed"], true);
+    }
+
+    #[test]
+    fn what_the_next_build_adds_is_shown() {
+        let lacking = ToolchainInfo {
+            lacks: vec!["target `t`".into(), "component `rust-src`".into()],
+            ..info()
+        };
+        let plain = anstream::adapter::strip_str(&shown(&lacking)).to_string();
+        let line = "       lacks: target `t`, component `rust-src`; the next build fetches it\n";
+        assert!(plain.contains(line), "{plain}");
     }
 
     #[test]
