@@ -198,7 +198,10 @@ async fn a_channel_moves_when_it_is_told_to_and_the_old_release_goes() {
     let again = scene.obtain(&[], Mode::Newest).await.unwrap();
     assert!(!again.is_new && !sysroot.exists());
     assert!(new.toolchain.rustc.is_file());
-    let error = Dist::remove(&scene.store(), new.record.clone()).await;
+    // It was written down again meanwhile, a second later.
+    let mut stale = new.record.clone();
+    stale.resolved -= 1;
+    let error = Dist::remove(&scene.store(), stale).await;
     assert!(
         error
             .unwrap_err()

@@ -219,7 +219,7 @@ impl Dist {
             let is_shared = store
                 .records()
                 .iter()
-                .any(|other| other.id == record.id && *other != record);
+                .any(|other| other.id == record.id && !other.is_same_channel(&record));
             if !is_shared
                 && store.receipt(&record.id).is_some()
                 && !store.remove(&lock, &record.id)?

@@ -39,6 +39,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// Whether both are about the same channel of the same server, whatever it means.
+    pub(crate) fn is_same_channel(&self, other: &Record) -> bool {
+        (&self.channel, &self.server, &self.host) == (&other.channel, &other.server, &other.host)
+    }
+
     /// The hash of its manifest.
     pub(crate) fn manifest_digest(&self) -> Option<Digest> {
         format!("sha256:{}", self.manifest).parse().ok()
