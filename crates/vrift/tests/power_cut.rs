@@ -2,7 +2,11 @@
 //!
 //! It takes root and a loop device; without them nothing is shown and the test says so.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests may panic and print like tests"
+)]
 
 use std::fs;
 use std::process::Command;
