@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use daemon_lifecycle::Listener;
 use rustix::fs::FlockOperation;
 use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use vrift_store::{Home, HomeOptions, lock_file};
 
 use crate::audit;
@@ -62,6 +64,12 @@ type Counts = Arc<Mutex<HashMap<u32, usize>>>;
 pub fn serve(config: Config) -> Result<(), ServeError> {
     let inherited =
         Listener::inherited().map_err(|error| ServeError::Inherited(Box::new(error)))?;
+    let failed = |source| ServeError::Listen {
+        path: config.socket.clone(),
+        source,
+    };
+    // Before there is a socket: whoever ends us as soon as it appears must not leave it behind.
+    let signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
     let options = HomeOptions::own();
     let home = Home::open(&config.home, options)?;
     let _only = only_one(home.path())?;
@@ -85,10 +93,6 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
             source,
         })?;
     }
-    let failed = |source| ServeError::Listen {
-        path: config.socket.clone(),
-        source,
-    };
     listener.set_nonblocking(false).map_err(failed)?;
     let server = Arc::new(Server {
         home,
@@ -97,7 +101,7 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
         metrics,
     });
     let stop = Arc::new(AtomicBool::new(false));
-    watch_signals(&stop, bound).map_err(failed)?;
+    watch(signals, &stop, bound).map_err(failed)?;
     audit::note(&json!({
         "started": "vrift-daemon",
         "version": env!("CARGO_PKG_VERSION"),
@@ -164,9 +168,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 /// Ends the process on SIGTERM and SIGINT: what is under way is as safe as after a crash, so nobody waits for it.
-fn watch_signals(stop: &Arc<AtomicBool>, bound: Vec<PathBuf>) -> io::Result<()> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
+fn watch(mut signals: Signals, stop: &Arc<AtomicBool>, bound: Vec<PathBuf>) -> io::Result<()> {
     let stop = Arc::clone(stop);
     std::thread::Builder::new()
         .name("signals".to_owned())

@@ -235,13 +235,19 @@ pub(crate) fn is_too_old(release: &str) -> bool {
 fn plain(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().stdin(Stdio::null());
+    if let Some(folder) = program.parent() {
+        // Cargo tells nothing without a home, which users without an entry in the system's list have not.
+        command.env("CARGO_HOME", folder);
+    }
     command
 }
 
 /// A program that the user chose; it may be a script that needs the user's environment.
 fn program(program: &Path, request: &Request<'_>) -> Command {
-    let mut command = plain(program);
+    let mut command = Command::new(program);
     command
+        .stdin(Stdio::null())
+        .env_clear()
         .envs(request.environment.iter().map(|(n, v)| (n, v)))
         .current_dir(request.directory);
     command
