@@ -92,6 +92,16 @@ struct Reading {
     digest: Option<Digest>,
 }
 
+impl Reading {
+    fn of(file: ScannedFile) -> Reading {
+        Reading {
+            file,
+            opened: None,
+            digest: None,
+        }
+    }
+}
+
 /// Ingests a project; see the module's documentation.
 ///
 /// # Errors
@@ -140,23 +150,10 @@ pub(crate) fn ingest_locked(
                 entries.push(file_entry(&file, digest));
                 found.insert(file.path, (file.stamp, digest));
             }
-            None => readings.push(Reading {
-                file,
-                opened: None,
-                digest: None,
-            }),
+            None => readings.push(Reading::of(file)),
         }
     }
-    let mut run = Run {
-        blobs,
-        beneath,
-        progress,
-        report: Ingested {
-            skipped: scanned.skipped,
-            ..Ingested::default()
-        },
-        new: HashSet::new(),
-    };
+    let mut run = Run::new(blobs, beneath, progress, scanned.skipped);
     run.read_all(&mut readings)?;
     for reading in readings {
         if let (Some(digest), Some(stamp)) = (reading.digest, reading.opened) {
@@ -192,13 +189,7 @@ pub(crate) fn ingest_locked(
         }
         project.write_stat_cache(&cache, &blobs.id())?;
     }
-    let mut report = run.report;
-    (report.files, report.bytes) = manifest.totals();
-    report.unique = manifest.digests().len() as u64;
-    report.new = run.new.len() as u64;
-    report.new_bytes = run.new.iter().map(|digest| digest.size).sum();
-    report.manifest = Some(digest);
-    report.elapsed = started.elapsed();
+    let report = run.finish(&manifest, digest, started);
     for path in &report.changed {
         found.remove(path.as_os_str().as_bytes());
     }
@@ -255,7 +246,40 @@ struct Run<'a> {
     new: HashSet<Digest>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(
+        blobs: &'a dyn Blobs,
+        beneath: Beneath<'a>,
+        progress: &'a dyn Progress,
+        skipped: Vec<Skipped>,
+    ) -> Run<'a> {
+        Run {
+            blobs,
+            beneath,
+            progress,
+            report: Ingested {
+                skipped,
+                ..Ingested::default()
+            },
+            new: HashSet::new(),
+        }
+    }
+
+    /// The report of a run whose manifest is stored as `digest`.
+    fn finish(self, manifest: &Manifest, digest: Digest, started: Instant) -> Ingested {
+        let (files, bytes) = manifest.totals();
+        Ingested {
+            files,
+            bytes,
+            unique: manifest.digests().len() as u64,
+            new: self.new.len() as u64,
+            new_bytes: self.new.iter().map(|digest| digest.size).sum(),
+            manifest: Some(digest),
+            elapsed: started.elapsed(),
+            ..self.report
+        }
+    }
+
     /// Reads files until each was read without changing meanwhile, or changed too often.
     fn read_all(&mut self, readings: &mut [Reading]) -> Result<(), Error> {
         let bytes = readings.iter().map(|r| r.file.stat.st_size as u64).sum();
@@ -502,25 +526,8 @@ pub fn ingest_beneath(
 ) -> Result<Ingested, Error> {
     let started = Instant::now();
     let scanned = scan(beneath.dir, beneath.reader)?;
-    let mut readings: Vec<Reading> = scanned
-        .files
-        .into_iter()
-        .map(|file| Reading {
-            file,
-            opened: None,
-            digest: None,
-        })
-        .collect();
-    let mut run = Run {
-        blobs,
-        beneath,
-        progress,
-        report: Ingested {
-            skipped: scanned.skipped,
-            ..Ingested::default()
-        },
-        new: HashSet::new(),
-    };
+    let mut readings: Vec<Reading> = scanned.files.into_iter().map(Reading::of).collect();
+    let mut run = Run::new(blobs, beneath, progress, scanned.skipped);
     run.read_all(&mut readings)?;
     let mut entries = scanned.others;
     for reading in &readings {
@@ -542,11 +549,5 @@ pub fn ingest_beneath(
         phantom: false,
     };
     run.register(&manifest, &bytes, &request)?;
-    let mut report = run.report;
-    (report.files, report.bytes) = manifest.totals();
-    report.unique = manifest.digests().len() as u64;
-    report.new = run.new.len() as u64;
-    report.manifest = Some(digest);
-    report.elapsed = started.elapsed();
-    Ok(report)
+    Ok(run.finish(&manifest, digest, started))
 }
