@@ -53,8 +53,6 @@ pub struct BuildRequest {
     pub jobs: Option<u32>,
     /// Whether units that do not depend on a failed one are still built.
     pub keep_going: bool,
-    /// The cargo to ask; the one in the client's `PATH` when absent.
-    pub cargo: Option<PathBuf>,
     /// The toolchain that was asked for as `+toolchain`.
     pub toolchain: Option<String>,
     /// A limit for each action, in seconds.

@@ -37,11 +37,6 @@ pub(super) fn request(
         env: environment(),
         jobs: compile.jobs,
         keep_going: compile.keep_going,
-        // Set when a subcommand of cargo calls us; `+toolchain` overrules it.
-        cargo: match context.toolchain {
-            Some(_) => None,
-            None => std::env::var_os("CARGO").map(Into::into),
-        },
         toolchain: context.toolchain.clone(),
         action_timeout_secs: compile.action_timeout,
         fresh_json: false,
