@@ -30,6 +30,23 @@ pub enum Error {
         #[source]
         source: reqwest::Error,
     },
+    /// The server is not who it should be: its certificate is not signed by anyone
+    /// this machine trusts, has expired, or is for another name.
+    #[error("the certificate of the server of `{url}` is not accepted: {reason}")]
+    Certificate {
+        /// The URL.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A server that is asked over TLS redirects to one that would be asked without.
+    #[error("`{url}` redirects to `{to}`, which is not encrypted")]
+    Downgrade {
+        /// The URL.
+        url: String,
+        /// Where it would go on.
+        to: String,
+    },
     /// The server answered with an error.
     #[error("the server answered {status} to `{url}`")]
     Status {

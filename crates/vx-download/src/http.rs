@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{self, HeaderMap};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
 use rustls::RootCertStore;
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::sync::OnceCell;
@@ -68,7 +68,7 @@ fn build(options: &Options, is_loopback: bool, needs_roots: bool) -> Result<Clie
     let mut builder = Client::builder()
         .tls_backend_preconfigured(config)
         .connect_timeout(options.connect_timeout)
-        .redirect(reqwest::redirect::Policy::limited(options.redirects))
+        .redirect(redirects(options.redirects))
         .user_agent(concat!("vx-download/", env!("CARGO_PKG_VERSION")))
         // Kept connections belong to the runtime that made them, which is gone
         // after a blocking fetch.
@@ -79,6 +79,25 @@ fn build(options: &Options, is_loopback: bool, needs_roots: bool) -> Result<Clie
         builder = builder.no_proxy();
     }
     builder.build().map_err(|error| failed(&error))
+}
+
+/// Where a redirect from TLS to plain text would go.
+#[derive(Debug, thiserror::Error)]
+#[error("it redirects to `{0}`")]
+struct Downgrade(Url);
+
+/// Follows so many redirects, but never out of TLS: some of what is read has no
+/// other proof than who sent it.
+fn redirects(limit: usize) -> redirect::Policy {
+    let limited = redirect::Policy::limited(limit);
+    redirect::Policy::custom(move |attempt| {
+        let from = attempt.previous().last().map(Url::scheme);
+        if from == Some("https") && attempt.url().scheme() != "https" {
+            let to = attempt.url().clone();
+            return attempt.error(Downgrade(to));
+        }
+        limited.redirect(attempt)
+    })
 }
 
 /// An answer whose body is the file from some byte on.
@@ -164,7 +183,13 @@ pub(crate) async fn get(
 fn classify(error: reqwest::Error, url: String, options: &Options, received: u64) -> Error {
     // The address is in our own message already.
     let source = error.without_url();
-    if source.is_redirect() {
+    if let Some(Downgrade(to)) = caused_by(&source) {
+        let to = to.to_string();
+        Error::Downgrade { url, to }
+    } else if let Some(rustls::Error::InvalidCertificate(reason)) = caused_by(&source) {
+        let reason = reason.to_string();
+        Error::Certificate { url, reason }
+    } else if source.is_redirect() {
         Error::Redirects {
             url,
             limit: options.redirects,
@@ -182,10 +207,29 @@ fn classify(error: reqwest::Error, url: String, options: &Options, received: u64
     }
 }
 
+/// The causes of an error, those included that an I/O error only wraps.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    let mut next = std::error::Error::source(error);
+    std::iter::from_fn(move || {
+        let cause = next?;
+        let wrapped = cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        next = match wrapped {
+            Some(inner) => Some(inner),
+            None => cause.source(),
+        };
+        Some(cause)
+    })
+}
+
+fn caused_by<E: std::error::Error + 'static>(error: &reqwest::Error) -> Option<&E> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
 /// Whether the connection ended before the answer began.
 fn broke_off(error: &reqwest::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
+    causes(error).any(|error| {
         let reset = error.downcast_ref::<std::io::Error>().is_some_and(|error| {
             use std::io::ErrorKind::{
                 BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof,
@@ -196,12 +240,8 @@ fn broke_off(error: &reqwest::Error) -> bool {
             )
         });
         // hyper keeps its error kinds to itself.
-        if reset || error.to_string().starts_with("connection closed before") {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+        reset || error.to_string().starts_with("connection closed before")
+    })
 }
 
 /// The first byte and the size of the whole, of `bytes 5-9/10` or `bytes 5-9/*`.

@@ -73,8 +73,8 @@
 //!   line or a connection, broken networks, full disks, no file descriptors. A
 //!   fault that has not fired fails the test.
 //! - **Fixture servers**: [`HttpFixture`] serves files on loopback with chosen
-//!   faults and records what it was asked for, [`RustDist`] is a Rust distribution
-//!   that rustup installs from. A fault that never came to pass fails the test.
+//!   faults and records what it was asked for (with the feature `https` over TLS
+//!   too), [`RustDist`] is a Rust distribution that rustup installs from. A fault that never came to pass fails the test.
 //! - **After a whole run**, `vx-testkit sweep` fails if anything is left that was
 //!   started by a helper which was killed itself; made for a last step in CI.
 //!
@@ -134,6 +134,8 @@ pub use command::{Command, CommandError};
 pub use endpoint::{Address, Flavour};
 pub use env::TestEnv;
 pub use fault::{Fault, Injected};
+#[cfg(feature = "https")]
+pub use http::{CertificateAuthority, ServerCertificate};
 pub use http::{HttpFault, HttpFixture, Recorded};
 pub use inside::sealed;
 pub use leaks::{LeakedProcess, Report};

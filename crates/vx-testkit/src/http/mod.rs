@@ -7,6 +7,9 @@
 mod fault;
 mod request;
 mod respond;
+#[cfg(feature = "https")]
+mod tls;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,6 +19,9 @@ use std::time::{Duration, Instant};
 
 pub use fault::HttpFault;
 pub use request::Recorded;
+#[cfg(feature = "https")]
+pub use tls::{CertificateAuthority, ServerCertificate};
+use wire::Wires;
 
 /// A client that says nothing for so long is not worth a thread.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,6 +51,7 @@ pub struct HttpFixture {
     listener: Arc<TcpListener>,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
+    scheme: &'static str,
 }
 
 #[derive(Debug, Default)]
@@ -109,19 +116,41 @@ impl HttpFixture {
     /// # Errors
     /// If there is no port or thread for it.
     pub fn try_start() -> std::io::Result<HttpFixture> {
+        HttpFixture::begin(Wires::Plain)
+    }
+
+    /// Starts a server that speaks TLS and has no files yet. Its clients must
+    /// trust the authority that signed the certificate; those that read the
+    /// system's certificates take it from `SSL_CERT_FILE`.
+    ///
+    /// # Panics
+    /// If there is no port or thread for it.
+    #[cfg(feature = "https")]
+    #[must_use = "it ends when it is dropped"]
+    #[track_caller]
+    pub fn start_https(certificate: &ServerCertificate) -> HttpFixture {
+        match HttpFixture::begin(Wires::Tls(certificate.config())) {
+            Ok(fixture) => fixture,
+            Err(error) => panic!("failed to start the HTTPS fixture: {error}"),
+        }
+    }
+
+    fn begin(wires: Wires) -> std::io::Result<HttpFixture> {
+        let scheme = wires.scheme();
         let listener = Arc::new(TcpListener::bind("127.0.0.1:0")?);
         let shared = Arc::new(Shared::default());
         let acceptor = {
             let (listener, shared) = (Arc::clone(&listener), Arc::clone(&shared));
             std::thread::Builder::new()
                 .name("http-fixture".to_owned())
-                .spawn(move || accept(&listener, &shared))?
+                .spawn(move || accept(&listener, &wires, &shared))?
         };
         Ok(HttpFixture {
             address: listener.local_addr()?,
             listener,
             shared,
             acceptor: Some(acceptor),
+            scheme,
         })
     }
 
@@ -171,7 +200,7 @@ impl HttpFixture {
     /// The URL of a path that begins with a slash.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// All requests so far, in the order in which they came.
@@ -262,7 +291,7 @@ impl Drop for HttpFixture {
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, wires: &Wires, shared: &Arc<Shared>) {
     for number in 0.. {
         let stream = match listener.accept() {
             Ok((stream, _)) => stream,
@@ -275,12 +304,13 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             continue;
         };
         let worker = {
-            let shared = Arc::clone(shared);
+            let (wires, shared) = (wires.clone(), Arc::clone(shared));
             std::thread::Builder::new()
                 .name("http-fixture".to_owned())
                 .spawn(move || {
                     // A client that goes away is its own affair.
-                    respond::serve(stream, &shared).ok();
+                    let served = wires.wrap(stream);
+                    served.and_then(|wire| respond::serve(wire, &shared)).ok();
                     shared.state().connections.remove(&number);
                 })
         };

@@ -1,10 +1,10 @@
 //! One connection: a request, and an answer that is right or wrong as planned.
 
 use std::io::{self, Write};
-use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::wire::Wire;
 use super::{HttpFault, Planned, Recorded, Shared, State};
 
 /// A stalled answer waits for its release, or for the end of the fixture.
@@ -12,8 +12,8 @@ const FOREVER: Duration = Duration::from_secs(24 * 3600);
 /// What is written at once where nothing else is said.
 const PIECE: usize = 1 << 16;
 
-pub(super) fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
-    let mut request = Recorded::read(&stream)?;
+pub(super) fn serve(mut stream: Wire, shared: &Shared) -> io::Result<()> {
+    let mut request = Recorded::read(&mut stream)?;
     let (index, content) = {
         let mut state = shared.state();
         request.fault = next_fault(&mut state, &request.path);
@@ -27,10 +27,11 @@ pub(super) fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
         index,
     };
     answer.give(&request, content.as_deref())?;
-    // Lets the client read all of it before the socket is gone.
-    stream.shutdown(Shutdown::Write)?;
-    io::copy(&mut io::Read::by_ref(&mut stream), &mut io::sink())?;
-    Ok(())
+    let broken_off = matches!(
+        request.fault,
+        Some(HttpFault::HangUp | HttpFault::Truncated { .. })
+    );
+    stream.finish(broken_off)
 }
 
 fn next_fault(state: &mut State, path: &str) -> Option<HttpFault> {
@@ -43,7 +44,7 @@ fn next_fault(state: &mut State, path: &str) -> Option<HttpFault> {
 }
 
 struct Answer<'a> {
-    stream: &'a mut TcpStream,
+    stream: &'a mut Wire,
     shared: &'a Shared,
     index: usize,
 }

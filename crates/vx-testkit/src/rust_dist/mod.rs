@@ -184,7 +184,15 @@ impl RustDistBuilder {
     /// # Errors
     /// If a path does not fit into a tarball, or there is no port.
     pub fn try_start(self) -> io::Result<RustDist> {
-        let server = HttpFixture::try_start()?;
+        self.serve(HttpFixture::try_start()?)
+    }
+
+    /// Packs everything and adds it to the files of a server, for example of one
+    /// that speaks TLS.
+    ///
+    /// # Errors
+    /// If a path does not fit into a tarball.
+    pub fn serve(self, server: HttpFixture) -> io::Result<RustDist> {
         let mut manifest = format!(
             "manifest-version = \"2\"\ndate = \"{}\"\n\n\
              [pkg.rust]\nversion = \"{}\"\n\n\
