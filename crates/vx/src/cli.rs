@@ -265,7 +265,10 @@ pub(crate) fn environment_table() -> String {
     }
     table.push_str(
         "\n  NO_COLOR, CLICOLOR_FORCE, CARGO_TERM_COLOR\n      \
-         Colours, when `--color` is not given.",
+         Colours, when `--color` is not given.\n  \
+         HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR\n      \
+         How servers are reached, and whom to trust. For toolchains, vx-daemon goes by\n      \
+         what was set when it was started; `vx kill` ends it.",
     );
     table
 }

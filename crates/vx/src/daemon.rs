@@ -34,7 +34,8 @@ const ATTEMPTS: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Variables that the daemon gets besides those of vx: what a process needs to
-/// find programs and directories. All else travels with each request.
+/// find programs and directories, and how it reaches servers of toolchains. All
+/// else travels with each request.
 const PASSED_ON: &[&str] = &[
     "PATH",
     "HOME",
@@ -44,6 +45,16 @@ const PASSED_ON: &[&str] = &[
     "XDG_DATA_HOME",
     "XDG_RUNTIME_DIR",
     "RUST_BACKTRACE",
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
 ];
 
 /// Connects to a daemon that runs; `None` when there is none. Starts nothing and

@@ -94,6 +94,9 @@ fn help_teaches() {
           The server that toolchains are fetched from, as an `https`, `http` or `file` URL.
       NO_COLOR, CLICOLOR_FORCE, CARGO_TERM_COLOR
           Colours, when `--color` is not given.
+      HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR
+          How servers are reached, and whom to trust. For toolchains, vx-daemon goes by
+          what was set when it was started; `vx kill` ends it.
     ");
 }
 
