@@ -112,3 +112,49 @@ fn offline_all_that_is_missing_is_listed_at_once() {
     }
     env.finish();
 }
+
+#[test]
+fn a_build_script_finds_the_sources_that_its_dependencies_carry() {
+    let env = TestEnv::vx();
+    // As openssl-src and lua-src do: a library whose files are what it is for.
+    let carrier = Project::new(&env, "carrier");
+    carrier.write(
+        "Cargo.toml",
+        "[package]\nname = \"carrier\"\nversion = \"1.0.0\"\nedition = \"2021\"\n",
+    );
+    carrier.write(
+        "src/lib.rs",
+        "pub fn text() -> String {\n    std::fs::read_to_string(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/carried/text\")).unwrap()\n}\n",
+    );
+    carrier.write("carried/text", "first");
+    // It may come by another one.
+    let between = Project::new(&env, "between");
+    between.write(
+        "Cargo.toml",
+        "[package]\nname = \"between\"\nversion = \"1.0.0\"\nedition = \"2021\"\n[dependencies]\ncarrier = { path = \"../carrier\" }\n",
+    );
+    between.write("src/lib.rs", "pub use carrier::text;\n");
+    let app = Project::new(&env, "app");
+    app.write(
+        "Cargo.toml",
+        "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[build-dependencies]\nbetween = { path = \"../between\" }\n",
+    );
+    app.write(
+        "build.rs",
+        "fn main() { println!(\"cargo:rustc-env=CARRIED={}\", between::text()); }\n",
+    );
+    app.write(
+        "src/main.rs",
+        "fn main() { println!(\"{}\", env!(\"CARRIED\")); }\n",
+    );
+    let says = |text: &str| {
+        build(&app, &[]).expect_success();
+        let program = app.output("debug/app");
+        let run = env.command(program.to_str().unwrap()).run();
+        assert_eq!(run.expect_success().stdout(), format!("{text}\n"));
+    };
+    says("first");
+    // What it read is an input like any other.
+    carrier.write("carried/text", "second");
+    says("second");
+}

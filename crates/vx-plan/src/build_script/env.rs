@@ -6,6 +6,7 @@ use cargo_platform::Cfg;
 
 use crate::action::{ActionSpec, ArtifactKind, Input};
 use crate::error::ActionError;
+use crate::libraries;
 use crate::paths;
 use crate::plan::{BuildOutputs, Mode, Plan, Unit};
 use crate::rustc_action::library_path;
@@ -40,6 +41,7 @@ pub(crate) fn run_action(
                     file_name: file.file_name,
                     at: program.clone(),
                 });
+                inputs.extend(trees_of_libraries(plan, other));
             }
         }
     }
@@ -76,6 +78,19 @@ pub(crate) fn run_action(
         wants_num_jobs: true,
         stdout_is_directives: true,
     })
+}
+
+/// The trees of the libraries that a build script is linked with: some carry sources
+/// or programs for it, and find them by the `CARGO_MANIFEST_DIR` they were compiled with.
+fn trees_of_libraries(plan: &Plan, script: &Unit) -> impl Iterator<Item = Input> {
+    let direct = script.dependencies.iter().map(|dependency| dependency.unit);
+    let all: BTreeSet<_> = direct
+        .flat_map(|library| libraries::closure(&plan.units, library))
+        .collect();
+    all.into_iter()
+        .map(|library| &plan.units[library.0 as usize])
+        .filter(|library| !library.target.is_proc_macro())
+        .map(|library| plan.site(library).tree)
 }
 
 /// `DEP_<LINKS>_<KEY>` of a dependency with `links`, and the trees such values point into.
