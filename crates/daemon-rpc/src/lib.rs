@@ -25,6 +25,6 @@ pub use frame::{DATA_CHUNK, DEFAULT_MAX_FRAME, HANDSHAKE_LIMIT};
 pub use message::{CancelMode, CommandStatus, EndStatus, Status, WIRE_VERSION};
 pub use server::{
     CommandHandler, IncomingCommand, Listener, OutputError, OutputSink, ServeError, ServerConfig,
-    StdinError, StdinSource, Threads, serve, serve_connection,
+    StdinError, StdinSource, serve, serve_connection,
 };
 pub use tokio_util::sync::CancellationToken;

@@ -12,7 +12,9 @@ mod config;
 mod connection;
 mod deliver;
 mod end;
+mod executor;
 mod output;
+mod reactor;
 mod registry;
 mod socket;
 mod stdin;
@@ -25,17 +27,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::command::{Terminal, WindowSize};
 use crate::message::{CommandStatus, EndStatus};
+use executor::{Executor, Spawner};
+use reactor::Reactor;
 use registry::Registry;
-use threads::Pool;
 
 pub use accept::Listener;
-pub use config::{ServeError, ServerConfig, Threads};
+pub use config::{ServeError, ServerConfig};
 pub use output::{OutputError, OutputSink};
 pub use stdin::{StdinError, StdinSource};
 
@@ -83,8 +87,11 @@ pub trait CommandHandler: Send + Sync + 'static {
 
     /// Carries out one command.
     ///
-    /// Each command has a thread of its own, unless [`ServerConfig::threads`] says
-    /// otherwise: it may compute or block without holding up others.
+    /// It may compute or block: a command that does not come to a point where it
+    /// waits within one or two milliseconds has a thread of its own from then on, and
+    /// holds up others for no longer than that. It runs on threads of this crate, and
+    /// within the runtime that [`serve`] was called in: timers, sockets and tasks of
+    /// tokio are that runtime's.
     ///
     /// What is sent to `out` reaches the client in order. `cancel` fires when the
     /// client asks for it, when it is gone, and when the service ends. When
@@ -111,7 +118,8 @@ struct Server<H> {
     handler: H,
     since: Instant,
     registry: Arc<Registry>,
-    threads: Pool,
+    reactor: Arc<Reactor>,
+    spawner: Spawner,
     /// One permit per connection that may be open.
     slots: Arc<Semaphore>,
     /// Those that are open.
@@ -131,11 +139,17 @@ struct Server<H> {
 }
 
 impl<H: CommandHandler> Server<H> {
-    fn new(config: ServerConfig, handler: H, shutdown: &CancellationToken) -> Arc<Server<H>> {
+    fn new(
+        config: ServerConfig,
+        handler: H,
+        shutdown: &CancellationToken,
+        executor: &Executor,
+    ) -> Arc<Server<H>> {
         Arc::new(Server {
             since: Instant::now(),
             registry: Arc::new(Registry::new(config.max_concurrent)),
-            threads: Pool::default(),
+            reactor: executor.reactor(),
+            spawner: executor.spawner(),
             slots: Arc::new(Semaphore::new(config.max_connections)),
             connections: TaskTracker::new(),
             config,
@@ -147,6 +161,10 @@ impl<H: CommandHandler> Server<H> {
             abort: CancellationToken::new(),
             ended: CancellationToken::new(),
         })
+    }
+
+    fn is_ending(&self) -> bool {
+        self.draining.is_cancelled() || self.shutdown.is_cancelled()
     }
 
     fn report_stuck(&self, id: u64) {
@@ -174,13 +192,15 @@ pub async fn serve<H: CommandHandler>(
     handler: H,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
-    let listener = accept::prepare(listener, &config)?;
-    let server = Server::new(config, handler, &shutdown);
+    let executor = start()?;
+    let listener = accept::prepare(listener, &config, &executor.reactor())?;
+    let server = Server::new(config, handler, &shutdown, &executor);
     let closing = CancellationToken::new();
-    tokio::join!(accept::accept(listener, &server, &closing), async {
-        end::conduct(&server, &shutdown).await;
-        closing.cancel();
-    });
+    let accepting = accept::accept(listener, Arc::clone(&server), closing.clone());
+    let accepted = run(&executor, accepting);
+    end::conduct(&server, &shutdown).await;
+    closing.cancel();
+    accepted.await;
     server.ended.cancel();
     let connections = &server.connections;
     connections.close();
@@ -206,10 +226,15 @@ pub async fn serve_connection<H: CommandHandler>(
     handler: H,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
-    let socket = accept::adopt(stream, &config)?;
-    let server = Server::new(config, handler, &shutdown);
+    let executor = start()?;
+    let socket = accept::adopt(stream, &config, &executor.reactor())?;
+    let server = Server::new(config, handler, &shutdown, &executor);
+    let ours = Arc::clone(&server);
+    let served = run(&executor, async move {
+        connection::serve(socket, &ours).await;
+    });
     tokio::select! {
-        () = connection::serve(socket, &server) => {}
+        () = served => {}
         () = async {
             end::conduct(&server, &shutdown).await;
             // Whoever is slow to read the end of its command gets some time.
@@ -217,4 +242,24 @@ pub async fn serve_connection<H: CommandHandler>(
         } => {}
     }
     Ok(())
+}
+
+fn start() -> Result<Executor, ServeError> {
+    Executor::start(Handle::current()).map_err(|source| ServeError::Resources { source })
+}
+
+/// Runs a task; the future that this returns is ready when it has ended.
+fn run(
+    executor: &Executor,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> impl Future<Output = ()> {
+    let (tell, ended) = oneshot::channel::<()>();
+    executor.spawner().spawn(async move {
+        task.await;
+        drop(tell);
+    });
+    async move {
+        // However it ended.
+        let _ended = ended.await;
+    }
 }

@@ -5,7 +5,7 @@ mod kit;
 use std::sync::atomic::Ordering;
 
 use daemon_rpc::{
-    CancelMode, Client, Command, ConnectError, EndStatus, Interruption, Outcome, Refused, Threads,
+    CancelMode, Client, Command, ConnectError, EndStatus, Interruption, Outcome, Refused,
 };
 use kit::{Output, PATIENCE, Server, client_config, config};
 
@@ -43,13 +43,7 @@ fn output_and_status_arrive_over_both_kinds_of_socket() {
 
 #[test]
 fn every_way_to_end_is_told_apart() {
-    ways_to_end(&Server::unix(config()));
-    let mut shared = config();
-    shared.threads = Threads::Shared;
-    ways_to_end(&Server::unix(shared));
-}
-
-fn ways_to_end(server: &Server) {
+    let server = Server::unix(config());
     assert_eq!(
         server.run("exit 101").0,
         Outcome::Finished(EndStatus::Exit(101))
@@ -114,13 +108,7 @@ fn a_soft_cancel_reaches_the_command_and_the_end_still_comes() {
 
 #[test]
 fn a_hard_cancel_ends_a_command_that_does_not_listen() {
-    hard_cancel(&Server::unix(config()));
-    let mut shared = config();
-    shared.threads = Threads::Shared;
-    hard_cancel(&Server::unix(shared));
-}
-
-fn hard_cancel(server: &Server) {
+    let server = Server::unix(config());
     let client = server.client();
     let canceller = client.canceller();
     let outcome = client.run(&Command::new("deaf"), |_| {
@@ -271,13 +259,9 @@ fn a_service_that_ends_lets_commands_finish_and_no_new_ones_in() {
 #[test]
 fn the_end_of_a_service_is_bounded_whatever_its_commands_do() {
     for (command, expected) in [
+        // The one ends when it is asked to, the other is dropped; both are told.
         ("wait", Outcome::Finished(EndStatus::Cancelled)),
-        (
-            "deaf",
-            Outcome::Interrupted {
-                reason: Interruption::Closed,
-            },
-        ),
+        ("deaf", Outcome::Finished(EndStatus::Cancelled)),
     ] {
         let mut server = Server::unix(config());
         let client = server.client();

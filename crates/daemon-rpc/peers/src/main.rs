@@ -15,13 +15,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use daemon_rpc::Threads;
-
 /// Bytes of a message.
 const MESSAGE: usize = 64;
-/// The second one is daemon-rpc with handlers that share the thread of the connections,
-/// as those of the others do.
-const KINDS: [&str; 4] = ["daemon-rpc", "shared", "tonic", "tarpc"];
+const KINDS: [&str; 3] = ["daemon-rpc", "tonic", "tarpc"];
 
 /// Durations of the same thing.
 struct Samples(Vec<Duration>);
@@ -269,8 +265,7 @@ fn main() {
                 match kind {
                     "tonic" => grpc::serve_at(socket).await,
                     "tarpc" => calls::serve_at(socket).await,
-                    "shared" => ours::serve_at(socket, Threads::Shared).await,
-                    _ => ours::serve_at(socket, Threads::Own).await,
+                    _ => ours::serve_at(socket).await,
                 }
             });
         }

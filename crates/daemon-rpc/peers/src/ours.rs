@@ -9,7 +9,7 @@ use bytes::Bytes;
 use daemon_contract::Endpoint;
 use daemon_rpc::{
     CancellationToken, Client, ClientConfig, Command, CommandHandler, EndStatus, IncomingCommand,
-    Outcome, OutputChunk, OutputSink, ServerConfig, Streams, Threads, serve,
+    Outcome, OutputChunk, OutputSink, ServerConfig, Streams, serve,
 };
 
 use crate::{MESSAGE, Samples};
@@ -44,11 +44,10 @@ impl CommandHandler for Peer {
     }
 }
 
-pub(crate) async fn serve_at(socket: &Path, threads: Threads) {
+pub(crate) async fn serve_at(socket: &Path) {
     let listener = UnixListener::bind(socket).unwrap();
     let mut config = ServerConfig::new("peer", "0.1.0", 1);
     config.max_connections = 2000;
-    config.threads = threads;
     serve(listener.into(), config, Peer, CancellationToken::new())
         .await
         .unwrap();

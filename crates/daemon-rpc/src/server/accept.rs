@@ -3,8 +3,10 @@
 //! While it ends they are accepted as well, so that whoever comes is told.
 
 use std::fs;
+use std::future::poll_fn;
 use std::io;
 use std::net::TcpListener as StdTcp;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdUnix, UnixStream as StdStream};
 use std::path::PathBuf;
@@ -12,12 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use rustix::net::{SocketFlags, accept_with, sockopt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::config::{ServeError, ServerConfig};
-use super::socket::Socket;
+use super::executor::yield_now;
+use super::reactor::{Direction, Reactor, Watched};
+use super::socket::{Family, Socket};
 use super::{CommandHandler, Server, connection};
 use crate::failpoint;
 
@@ -47,10 +51,11 @@ impl From<StdUnix> for Listener {
     }
 }
 
-/// The same, registered with the runtime.
-pub(super) enum Prepared {
-    Tcp(TcpListener),
-    Unix(UnixListener, Option<SocketFile>),
+/// The same, ready to be waited for.
+pub(super) struct Prepared {
+    family: Family,
+    listener: Watched<OwnedFd>,
+    file: Option<SocketFile>,
 }
 
 /// The file of a Unix socket, and which one of that name it is.
@@ -91,23 +96,34 @@ impl SocketFile {
 }
 
 impl Prepared {
-    async fn accept(&self) -> io::Result<Socket> {
-        match self {
-            Prepared::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Socket::Tcp(stream))
-            }
-            Prepared::Unix(listener, _) => Ok(Socket::Unix(listener.accept().await?.0)),
-        }
+    async fn accept(&self, reactor: &Arc<Reactor>) -> io::Result<Socket> {
+        let stream = poll_fn(|context| {
+            self.listener.poll(context, Direction::Read, |listener| {
+                Ok((accept_one(self.family, listener)?, false))
+            })
+        });
+        Ok(Socket::new(self.family, stream.await?, reactor))
     }
 }
 
+/// The next one in the queue.
+fn accept_one(family: Family, listener: &OwnedFd) -> io::Result<OwnedFd> {
+    let stream = accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    if family == Family::Tcp {
+        sockopt::set_tcp_nodelay(&stream, true)?;
+    }
+    Ok(stream)
+}
+
 /// Checks that it is safe to serve there.
-pub(super) fn prepare(listener: Listener, config: &ServerConfig) -> Result<Prepared, ServeError> {
+pub(super) fn prepare(
+    listener: Listener,
+    config: &ServerConfig,
+    reactor: &Arc<Reactor>,
+) -> Result<Prepared, ServeError> {
     let failed = |source| ServeError::Listener { source };
     config.check()?;
-    match listener {
+    let (family, listener, file) = match listener {
         Listener::Tcp(listener) => {
             let address = listener.local_addr().map_err(failed)?;
             if !address.ip().is_loopback() {
@@ -118,8 +134,7 @@ pub(super) fn prepare(listener: Listener, config: &ServerConfig) -> Result<Prepa
                 return Err(ServeError::NoToken);
             }
             listener.set_nonblocking(true).map_err(failed)?;
-            let listener = TcpListener::from_std(listener).map_err(failed)?;
-            Ok(Prepared::Tcp(listener))
+            (Family::Tcp, OwnedFd::from(listener), None)
         }
         Listener::Unix(listener) => {
             listener.set_nonblocking(true).map_err(failed)?;
@@ -127,44 +142,52 @@ pub(super) fn prepare(listener: Listener, config: &ServerConfig) -> Result<Prepa
             if let Some(file) = &file {
                 file.close_to_others().map_err(failed)?;
             }
-            let listener = UnixListener::from_std(listener).map_err(failed)?;
-            Ok(Prepared::Unix(listener, file))
+            (Family::Unix, OwnedFd::from(listener), file)
         }
-    }
+    };
+    Ok(Prepared {
+        family,
+        listener: Watched::new(listener, reactor),
+        file,
+    })
 }
 
 /// A connection that did not come through a listener.
-pub(super) fn adopt(stream: StdStream, config: &ServerConfig) -> Result<Socket, ServeError> {
-    let failed = |source| ServeError::Listener { source };
+pub(super) fn adopt(
+    stream: StdStream,
+    config: &ServerConfig,
+    reactor: &Arc<Reactor>,
+) -> Result<Socket, ServeError> {
     config.check()?;
-    stream.set_nonblocking(true).map_err(failed)?;
-    UnixStream::from_std(stream)
-        .map(Socket::Unix)
-        .map_err(failed)
+    stream
+        .set_nonblocking(true)
+        .map_err(|source| ServeError::Listener { source })?;
+    Ok(Socket::new(Family::Unix, stream.into(), reactor))
 }
 
 /// Accepts until `closing`; those who wait in the queue then are told that the
 /// service ends, since closing the listener would reset them without a word.
 pub(super) async fn accept<H: CommandHandler>(
     listener: Prepared,
-    server: &Arc<Server<H>>,
-    closing: &CancellationToken,
+    server: Arc<Server<H>>,
+    closing: CancellationToken,
 ) {
-    let slots = &server.slots;
+    let (slots, reactor) = (&server.slots, &server.reactor);
     let serve = |socket, slot: Option<OwnedSemaphorePermit>| {
         let connected = server.registry.connected();
-        let server = Arc::clone(server);
-        let connections = server.connections.clone();
-        connections.spawn(async move {
-            connection::serve(socket, &server).await;
+        let ours = Arc::clone(&server);
+        let connection = async move {
+            connection::serve(socket, &ours).await;
             drop((connected, slot));
-        });
+        };
+        let tracked = server.connections.track_future(connection);
+        server.spawner.spawn(tracked);
     };
     let mut pause = PAUSE;
     loop {
         let accepted = async {
             let slot = Arc::clone(slots).acquire_owned().await.ok();
-            (listener.accept().await, slot)
+            (listener.accept(reactor).await, slot)
         };
         let (accepted, slot) = tokio::select! {
             biased;
@@ -181,16 +204,22 @@ pub(super) async fn accept<H: CommandHandler>(
                 // again at once until another one ends.
                 tokio::select! {
                     () = closing.cancelled() => break,
-                    () = tokio::time::sleep(pause) => {}
+                    () = reactor.sleep(pause) => {}
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             // That one client left before it was accepted.
-            Err(_) => tokio::task::yield_now().await,
+            Err(_) => yield_now().await,
         }
     }
-    for socket in waiting(listener) {
-        serve(socket, None);
+    if let Some(file) = &listener.file {
+        failpoint::hit("server-before-unlink");
+        file.remove();
+        failpoint::hit("server-after-unlink");
+    }
+    // Those who wait in the queue.
+    while let Ok(stream) = accept_one(listener.family, listener.listener.get()) {
+        serve(Socket::new(listener.family, stream, reactor), None);
     }
 }
 
@@ -200,43 +229,4 @@ fn is_exhausted(error: &io::Error) -> bool {
         Errno::from_io_error(error),
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
     )
-}
-
-/// Those who wait in the queue.
-fn waiting(listener: Prepared) -> Vec<Socket> {
-    let mut sockets = Vec::new();
-    match listener {
-        Prepared::Tcp(listener) => {
-            let Ok(listener) = listener.into_std() else {
-                return sockets;
-            };
-            while let Ok((stream, _)) = listener.accept() {
-                let ready = stream.set_nonblocking(true);
-                sockets.extend(
-                    ready
-                        .and_then(|()| TcpStream::from_std(stream))
-                        .map(Socket::Tcp),
-                );
-            }
-        }
-        Prepared::Unix(listener, file) => {
-            if let Some(file) = file {
-                failpoint::hit("server-before-unlink");
-                file.remove();
-                failpoint::hit("server-after-unlink");
-            }
-            let Ok(listener) = listener.into_std() else {
-                return sockets;
-            };
-            while let Ok((stream, _)) = listener.accept() {
-                let ready = stream.set_nonblocking(true);
-                sockets.extend(
-                    ready
-                        .and_then(|()| UnixStream::from_std(stream))
-                        .map(Socket::Unix),
-                );
-            }
-        }
-    }
-    sockets
 }

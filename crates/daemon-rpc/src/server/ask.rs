@@ -16,10 +16,11 @@ pub(super) async fn answer<H: CommandHandler>(
 ) -> Option<()> {
     let (ask, token) = Ask::decode(payload)?;
     let peer = socket.peer().ok()?;
-    let patience = server.config.handshake_timeout;
+    let (reactor, patience) = (&server.reactor, server.config.handshake_timeout);
     if !is_known(&server.config, token.as_ref(), peer.map(|(uid, _)| uid)) {
-        send(socket, patience, Kind::Refused, &Refusal::Denied.encode()).await?;
-        linger(socket, frames).await;
+        let refusal = Refusal::Denied.encode();
+        send(socket, reactor, patience, Kind::Refused, &refusal).await?;
+        linger(socket, frames, reactor).await;
         return None;
     }
     match ask {
@@ -34,7 +35,8 @@ pub(super) async fn answer<H: CommandHandler>(
             server.retire.cancel();
         }
     }
-    send(socket, patience, Kind::Status, &encode(&status(server))).await?;
+    let status = encode(&status(server));
+    send(socket, reactor, patience, Kind::Status, &status).await?;
     if ask != Ask::Status {
         tokio::select! {
             () = server.ended.cancelled() => {}
@@ -42,7 +44,7 @@ pub(super) async fn answer<H: CommandHandler>(
         }
         return Some(());
     }
-    linger(socket, frames).await;
+    linger(socket, frames, reactor).await;
     Some(())
 }
 

@@ -10,18 +10,6 @@ use crate::build::BuildInfo;
 use crate::frame::{DEFAULT_MAX_FRAME, HANDSHAKE_LIMIT};
 use crate::message::{HelloAck, WIRE_VERSION, encode};
 
-/// Where handlers run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Threads {
-    /// Each command has a thread of its own: it may compute or block.
-    #[default]
-    Own,
-    /// All share those of the runtime. Begins and answers sooner (there is no other
-    /// thread to wake), and is for handlers that never block: one that does holds up
-    /// connections and other commands.
-    Shared,
-}
-
 /// How a server presents itself and what it allows.
 #[derive(Clone)]
 pub struct ServerConfig {
@@ -46,8 +34,6 @@ pub struct ServerConfig {
     pub max_concurrent: usize,
     /// Connections that are open at the same time; one more waits in the kernel.
     pub max_connections: usize,
-    /// Where handlers run.
-    pub threads: Threads,
     /// How long a client may take to say who it is.
     pub handshake_timeout: Duration,
     /// How long a client that was let in may take to send its command.
@@ -78,7 +64,6 @@ impl ServerConfig {
             max_frame: DEFAULT_MAX_FRAME,
             max_concurrent: 16,
             max_connections: 1024,
-            threads: Threads::default(),
             handshake_timeout: Duration::from_secs(5),
             command_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(10),
@@ -150,6 +135,13 @@ pub enum ServeError {
     Properties {
         /// Their length in bytes.
         length: usize,
+    },
+    /// What every server needs is not to be had.
+    #[error("could not get the threads and descriptors to serve with")]
+    Resources {
+        /// The system's answer.
+        #[source]
+        source: io::Error,
     },
     /// The listener cannot be used.
     #[error("could not use the listener")]

@@ -1,25 +1,24 @@
 //! The life of one connection: Hello, command, stream, end.
 
 use std::convert::Infallible;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::runtime::Handle;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::admit::admit;
 use super::ask;
 use super::deliver::deliver;
+use super::executor::yield_now;
+use super::reactor::Reactor;
 use super::registry::Slot;
 use super::socket::{Broken, Frames, Socket};
 use super::stdin::{self, StdinFeed};
-use super::{CommandHandler, IncomingCommand, Server, Threads, output};
+use super::{CommandHandler, IncomingCommand, Server, output};
 use crate::command::{Head, WindowSize};
 use crate::failpoint;
 use crate::frame::{DATA_CHUNK, FrameError, HANDSHAKE_LIMIT, Kind, put};
@@ -33,10 +32,15 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) async fn serve<H: CommandHandler>(socket: Socket, server: &Arc<Server<H>>) {
     failpoint::hit("server-connected");
     let mut frames = Frames::new(&socket);
+    let late = async {
+        server.abort.cancelled().await;
+        // Commands are dropped, and who reads is told so.
+        server.reactor.sleep(LINGER).await;
+    };
     tokio::select! {
         _done = converse(&socket, &mut frames, server) => {}
-        // Long past its time; whoever still reads sees a stream without End.
-        () = server.abort.cancelled() => {}
+        // Whoever still reads sees a stream without End.
+        () = late => {}
     }
 }
 
@@ -58,13 +62,18 @@ async fn carry_out<H: CommandHandler>(
     server: &Arc<Server<H>>,
     mut greeted: Greeted,
 ) -> Option<()> {
+    let reactor = &server.reactor;
     let unsent = std::mem::take(&mut greeted.unsent);
     let Some((head, payload)) = read_command(&greeted) else {
-        return refuse(socket, frames, unsent, &Refusal::Unreadable).await;
+        return refuse(socket, frames, reactor, unsent, &Refusal::Unreadable).await;
     };
+    if server.is_ending() {
+        // Whoever asked for that may be heard here first.
+        server.registry.drain();
+    }
     let slot = match server.registry.admit(&head.name, greeted.client_pid) {
         Ok(slot) => slot,
-        Err(refusal) => return refuse(socket, frames, unsent, &refusal).await,
+        Err(refusal) => return refuse(socket, frames, reactor, unsent, &refusal).await,
     };
     // A client that lost patience while this server was stopped expects that
     // nothing happens any more.
@@ -123,10 +132,11 @@ async fn greet<H: CommandHandler>(
     frames: &mut Frames<'_>,
     server: &Server<H>,
 ) -> Option<Greeted> {
-    let config = &server.config;
+    let (config, reactor) = (&server.config, &server.reactor);
     // A stranger gets no answer: it would not understand it.
-    let first = timeout(config.handshake_timeout, frames.next(HANDSHAKE_LIMIT)).await;
-    let hello = match first.ok()?.ok()? {
+    let first = frames.next(HANDSHAKE_LIMIT);
+    let first = reactor.timeout(config.handshake_timeout, first).await;
+    let hello = match first?.ok()? {
         (Kind::Hello, payload) => Hello::decode(&payload)?,
         (Kind::Ask, payload) => {
             Box::pin(ask::answer(socket, frames, server, &payload)).await?;
@@ -138,8 +148,8 @@ async fn greet<H: CommandHandler>(
         Some((uid, pid)) => (Some(uid), pid),
         None => (None, None),
     };
-    if let Err(refusal) = admit(config, &hello, peer_uid, server.draining.is_cancelled()) {
-        return refuse(socket, frames, Vec::new(), &refusal).await;
+    if let Err(refusal) = admit(config, &hello, peer_uid, server.is_ending()) {
+        return refuse(socket, frames, reactor, Vec::new(), &refusal).await;
     }
     let client_build = hello.build;
     let mut unsent = Vec::new();
@@ -150,7 +160,7 @@ async fn greet<H: CommandHandler>(
     };
     if !frames.has_next() {
         failpoint::hit("server-before-hello-ack");
-        Box::pin(write(socket, config.handshake_timeout, &unsent)).await?;
+        Box::pin(write(socket, reactor, config.handshake_timeout, &unsent)).await?;
         failpoint::hit("server-after-hello-ack");
         unsent = Vec::new();
     }
@@ -159,9 +169,9 @@ async fn greet<H: CommandHandler>(
         // A command that has arrived is refused as well, as nothing was promised.
         biased;
         () = server.draining.cancelled() => {
-            return refuse(socket, frames, unsent, &Refusal::Draining).await;
+            return refuse(socket, frames, reactor, unsent, &Refusal::Draining).await;
         }
-        next = timeout(config.command_timeout, frames.next(limit)) => next.ok()?,
+        next = reactor.timeout(config.command_timeout, frames.next(limit)) => next?,
     };
     match next {
         Ok((Kind::Command, command)) => Some(Greeted {
@@ -173,7 +183,8 @@ async fn greet<H: CommandHandler>(
         }),
         Err(Broken::Frame(FrameError::TooLong { .. })) => {
             let limit = config.max_command;
-            refuse(socket, frames, unsent, &Refusal::CommandTooLong { limit }).await
+            let refusal = Refusal::CommandTooLong { limit };
+            refuse(socket, frames, reactor, unsent, &refusal).await
         }
         // It only wanted to know who is here, or does not know the rules.
         Ok(_) | Err(_) => None,
@@ -182,32 +193,34 @@ async fn greet<H: CommandHandler>(
 
 pub(super) async fn send(
     socket: &Socket,
+    reactor: &Reactor,
     patience: Duration,
     kind: Kind,
     payload: &[u8],
 ) -> Option<()> {
     let mut frame = Vec::new();
     put(&mut frame, kind, payload);
-    write(socket, patience, &frame).await
+    write(socket, reactor, patience, &frame).await
 }
 
-async fn write(socket: &Socket, patience: Duration, bytes: &[u8]) -> Option<()> {
+async fn write(socket: &Socket, reactor: &Reactor, patience: Duration, bytes: &[u8]) -> Option<()> {
     let written = socket.write_all(bytes, "server-inside-answer");
-    timeout(patience, written).await.ok()?.ok()
+    reactor.timeout(patience, written).await?.ok()
 }
 
 /// Says no, after what is still unsent: there is never anything to go on with.
 async fn refuse<T>(
     socket: &Socket,
     frames: &mut Frames<'_>,
+    reactor: &Reactor,
     unsent: Vec<u8>,
     refusal: &Refusal,
 ) -> Option<T> {
     let mut bytes = unsent;
     put(&mut bytes, Kind::Refused, &refusal.encode());
     Box::pin(async {
-        write(socket, LINGER, &bytes).await?;
-        linger(socket, frames).await;
+        write(socket, reactor, LINGER, &bytes).await?;
+        linger(socket, frames, reactor).await;
         None
     })
     .await
@@ -215,10 +228,10 @@ async fn refuse<T>(
 
 /// Closes in a way that does not destroy what the client has not read yet: with
 /// unread data on this side, closing would reset the connection.
-pub(super) async fn linger(socket: &Socket, frames: &mut Frames<'_>) {
+pub(super) async fn linger(socket: &Socket, frames: &mut Frames<'_>, reactor: &Reactor) {
     socket.finish_writing();
     // Who does not close by then has to live with a reset.
-    let _late = timeout(LINGER, frames.discard()).await;
+    let _late = reactor.timeout(LINGER, frames.discard()).await;
 }
 
 /// What a client may tell its command while it runs.
@@ -254,7 +267,8 @@ async fn run<H: CommandHandler>(
     let patience = server.config.grace;
     failpoint::hit("server-before-accepted");
     put(&mut answer, Kind::Accepted, &[]);
-    if write(socket, patience, &answer).await.is_none() {
+    let reactor = &server.reactor;
+    if write(socket, reactor, patience, &answer).await.is_none() {
         return;
     }
     failpoint::hit("server-after-accepted");
@@ -266,6 +280,9 @@ async fn run<H: CommandHandler>(
     };
     let (sink, queue) = output::channel(max_frame);
     let mut task = start(server, command, sink, slot, &ending);
+    // It has its first turn before this goes on: what a short command says and that it
+    // ended are one write then, and nothing is waited for.
+    yield_now().await;
     let mut enforced = pin!(enforce(server, &ending, id));
     let delivered = tokio::select! {
         end = deliver(socket, queue, &side.feed, &mut task) => end.is_ok(),
@@ -274,7 +291,9 @@ async fn run<H: CommandHandler>(
     };
     side.feed.gone();
     if delivered {
-        linger(socket, frames).await;
+        if socket.is_fragile() {
+            linger(socket, frames, reactor).await;
+        }
         return;
     }
     // Nobody waits for it any more.
@@ -309,25 +328,11 @@ fn start<H: CommandHandler>(
         // Nobody may be left to hear it.
         let _heard = tell.send(status);
     };
-    let not_started = match server.config.threads {
-        Threads::Shared => {
-            tokio::spawn(work);
-            None
-        }
-        Threads::Own => {
-            let runtime = Handle::current();
-            let job = move || {
-                // That nothing is told tells of a panic.
-                let _panicked = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
-            };
-            server.threads.run(job).err()
-        }
-    };
+    server.spawner.spawn_foreign(work);
     Running {
         status,
         stuck: ending.stuck.clone(),
         abort: ending.abort.clone(),
-        not_started,
     }
 }
 
@@ -338,10 +343,10 @@ async fn enforce<H: CommandHandler>(server: &Server<H>, ending: &Ending, id: u64
     tokio::select! {
         () = ending.hard.cancelled() => {}
         () = ending.abort.cancelled() => {}
-        () = sleep(server.config.grace) => {}
+        () = server.reactor.sleep(server.config.grace) => {}
     }
     ending.abort.cancel();
-    sleep(server.config.stuck_after).await;
+    server.reactor.sleep(server.config.stuck_after).await;
     server.report_stuck(id);
     ending.stuck.cancel();
     std::future::pending().await
@@ -378,8 +383,6 @@ pub(super) struct Running {
     status: oneshot::Receiver<EndStatus>,
     stuck: CancellationToken,
     abort: CancellationToken,
-    /// Why it does not run after all.
-    not_started: Option<std::io::Error>,
 }
 
 impl Running {
@@ -388,7 +391,7 @@ impl Running {
         match self.status.try_recv() {
             Ok(status) => Some(status),
             Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Closed) => Some(self.lost()),
+            Err(TryRecvError::Closed) => Some(lost()),
         }
     }
 
@@ -400,16 +403,13 @@ impl Running {
                 "the command was cancelled, does not react, and may still be running",
             ),
         };
-        status.unwrap_or_else(|_| self.lost())
+        status.unwrap_or_else(|_| lost())
     }
+}
 
-    /// Why it ended without saying how.
-    fn lost(&self) -> EndStatus {
-        match &self.not_started {
-            Some(error) => EndStatus::failed(format_args!("no thread for the command: {error}")),
-            None => EndStatus::failed("the command panicked"),
-        }
-    }
+/// It ended without saying how.
+fn lost() -> EndStatus {
+    EndStatus::failed("the command panicked")
 }
 
 impl Drop for Running {

@@ -5,6 +5,7 @@ use std::io;
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use super::connection::Running;
+use super::executor::yield_now;
 use super::output::{BUDGET, Queued};
 use super::socket::Socket;
 use super::stdin::StdinFeed;
@@ -62,6 +63,10 @@ pub(super) async fn deliver(
             socket.write_all(&out, "server-inside-chunk").await?;
             failpoint::hit("server-after-chunk");
             out.clear();
+            if !queue.is_empty() {
+                // More than enough is not sent while others wait.
+                yield_now().await;
+            }
         }
     }
     let mut status = status.unwrap_or(EndStatus::Cancelled);

@@ -1,51 +1,66 @@
 //! One connection, TCP or Unix, read and written at the same time.
 //!
-//! Memory for reading is taken when there is something to read, so that an idle
-//! connection costs next to nothing.
+//! What is read goes through a buffer of the thread, so that a connection has memory
+//! for what has arrived and no more.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
-use rustix::net::{Shutdown, shutdown};
-use tokio::net::{TcpStream, UnixStream};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 
+use super::executor::yield_now;
+use super::reactor::{Direction, Reactor, Watched};
 use crate::failpoint;
 use crate::frame::{Decoder, FrameError, Kind};
 
-/// Bytes to make room for when there is something to read.
+/// Bytes that are read at a time.
 const READ: usize = 16 << 10;
+/// Frames of one client before others have their turn.
+const FRAMES: u32 = 64;
 
-pub(super) enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
+}
+
+/// What kind of socket it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    Tcp,
+    Unix,
+}
+
+pub(super) struct Socket {
+    family: Family,
+    stream: Watched<OwnedFd>,
 }
 
 impl Socket {
-    /// Waits for data and reads it; 0 is the end.
-    async fn read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
-        loop {
-            match self {
-                Socket::Tcp(stream) => stream.readable().await?,
-                Socket::Unix(stream) => stream.readable().await?,
-            }
-            match self.try_read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if buffer.is_empty() {
-                        *buffer = BytesMut::new();
-                    }
-                }
-                result => return result,
-            }
+    /// `stream` must not block.
+    pub(super) fn new(family: Family, stream: OwnedFd, reactor: &Arc<Reactor>) -> Socket {
+        Socket {
+            family,
+            stream: Watched::new(stream, reactor),
         }
     }
 
+    /// Waits for data and reads it; 0 is the end.
+    async fn read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        poll_fn(|context| {
+            self.stream.poll(context, Direction::Read, |stream| {
+                let length = read(stream, buffer)?;
+                Ok((length, length < READ))
+            })
+        })
+        .await
+    }
+
     fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
-        buffer.reserve(READ);
-        match self {
-            Socket::Tcp(stream) => stream.try_read_buf(buffer),
-            Socket::Unix(stream) => stream.try_read_buf(buffer),
-        }
+        read(self.stream.get(), buffer)
     }
 
     /// Writes all. `step` names what is written, for tests.
@@ -58,25 +73,26 @@ impl Socket {
     }
 
     async fn write_part(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let written = match self {
-                Socket::Tcp(stream) => {
-                    stream.writable().await?;
-                    stream.try_write(bytes)
+        poll_fn(|context| {
+            while !bytes.is_empty() {
+                let written = self.stream.poll(context, Direction::Write, |stream| {
+                    let written = send(stream, bytes, SendFlags::NOSIGNAL)?;
+                    Ok((written, written < bytes.len()))
+                });
+                match written? {
+                    Poll::Ready(written) => bytes = &bytes[written..],
+                    Poll::Pending => return Poll::Pending,
                 }
-                Socket::Unix(stream) => {
-                    stream.writable().await?;
-                    stream.try_write(bytes)
-                }
-            };
-            match written {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => bytes = &bytes[n..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
             }
-        }
-        Ok(())
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Whether what was sent can be lost if the client sends something that is not
+    /// read. On a Unix socket it stays with the client.
+    pub(super) fn is_fragile(&self) -> bool {
+        self.family == Family::Tcp
     }
 
     /// Tells the client that nothing more comes.
@@ -87,23 +103,28 @@ impl Socket {
 
     /// The user and the process at the other end, if the socket tells.
     pub(super) fn peer(&self) -> io::Result<Option<(u32, Option<u32>)>> {
-        match self {
-            Socket::Tcp(_) => Ok(None),
-            Socket::Unix(stream) => {
-                let peer = stream.peer_cred()?;
-                let pid = peer.pid().map(i32::cast_unsigned);
-                Ok(Some((peer.uid(), pid)))
+        match self.family {
+            Family::Tcp => Ok(None),
+            Family::Unix => {
+                let peer = sockopt::socket_peercred(self.stream.get())?;
+                let pid = peer.pid.as_raw_nonzero().get();
+                Ok(Some((peer.uid.as_raw(), u32::try_from(pid).ok())))
             }
         }
     }
 }
 
+fn read(stream: &OwnedFd, into: &mut BytesMut) -> io::Result<usize> {
+    BUFFER.with_borrow_mut(|buffer| {
+        let (length, _) = recv(stream, &mut buffer[..], RecvFlags::empty())?;
+        into.extend_from_slice(&buffer[..length]);
+        Ok(length)
+    })
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Socket::Tcp(stream) => stream.as_fd(),
-            Socket::Unix(stream) => stream.as_fd(),
-        }
+        self.stream.get().as_fd()
     }
 }
 
@@ -120,6 +141,8 @@ pub(super) enum Broken {
 pub(super) struct Frames<'a> {
     socket: &'a Socket,
     decoder: Decoder,
+    /// Since others had their turn.
+    count: u32,
 }
 
 impl<'a> Frames<'a> {
@@ -127,11 +150,17 @@ impl<'a> Frames<'a> {
         Frames {
             socket,
             decoder: Decoder::default(),
+            count: 0,
         }
     }
 
     /// The next frame. Dropping the future loses nothing.
     pub(super) async fn next(&mut self, limit: u32) -> Result<(Kind, Bytes), Broken> {
+        self.count += 1;
+        if self.count >= FRAMES {
+            self.count = 0;
+            yield_now().await;
+        }
         loop {
             if let Some(frame) = self.decoder.next(limit).map_err(Broken::Frame)? {
                 return Ok(frame);

@@ -1,8 +1,7 @@
-//! A thread for each command that runs, so that one that computes or blocks holds
-//! up nobody: neither other commands nor the connections.
+//! Threads that are there when one is needed, for what computes or blocks.
 //!
-//! Threads are kept for a while, since starting one takes longer than most
-//! commands. How many there are is bounded by who may hand in work.
+//! They are kept for a while, since starting one takes longer than most commands. How
+//! many there are is bounded by who may hand in work.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,11 +12,13 @@ use std::time::Duration;
 /// How long a thread without work stays.
 const KEPT: Duration = Duration::from_secs(10);
 
-type Job = Box<dyn FnOnce() + Send>;
+pub(super) type Job = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
+    /// With their numbers.
+    jobs: VecDeque<(u64, Job)>,
+    last: u64,
     /// Threads that wait.
     idle: usize,
     is_closed: bool,
@@ -42,23 +43,34 @@ pub(super) struct Pool(Arc<Shared>);
 
 impl Pool {
     /// Runs `job` on a thread that does nothing else meanwhile.
-    pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// If there is no thread to be had; gives the job back.
+    pub(super) fn run(&self, job: Job) -> Result<(), (Job, io::Error)> {
         let mut state = self.0.state();
-        if state.idle > state.jobs.len() {
-            state.jobs.push_back(Box::new(job));
-            drop(state);
+        state.last += 1;
+        let number = state.last;
+        state.jobs.push_back((number, job));
+        let has_thread = state.idle >= state.jobs.len();
+        drop(state);
+        if has_thread {
             self.0.work.notify_one();
             return Ok(());
         }
-        drop(state);
         let shared = Arc::clone(&self.0);
-        thread::Builder::new()
+        let started = thread::Builder::new()
             .name("command".to_owned())
-            .spawn(move || {
-                job();
-                work(&shared);
-            })?;
-        Ok(())
+            .spawn(move || work(&shared));
+        let Err(error) = started else {
+            return Ok(());
+        };
+        // Unless a thread that became idle has taken it.
+        let jobs = &mut self.0.state().jobs;
+        let position = jobs.iter().position(|(n, _)| *n == number);
+        match position.and_then(|position| jobs.remove(position)) {
+            Some((_, job)) => Err((job, error)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -76,7 +88,7 @@ fn work(shared: &Shared) {
             state = waited.0;
             state.idle -= 1;
         }
-        let Some(job) = state.jobs.pop_front() else {
+        let Some((_, job)) = state.jobs.pop_front() else {
             return;
         };
         drop(state);
@@ -106,10 +118,11 @@ mod tests {
             let (names, (go, wait)) = (names.clone(), channel::<()>());
             release.push(go);
             threads
-                .run(move || {
+                .run(Box::new(move || {
                     names.send(thread::current().id()).unwrap();
                     let _released = wait.recv();
-                })
+                }))
+                .map_err(|(_, error)| error)
                 .unwrap();
         }
         // All three run at the same time.
@@ -119,7 +132,10 @@ mod tests {
             thread::yield_now();
         }
         threads
-            .run(move || names.send(thread::current().id()).unwrap())
+            .run(Box::new(move || {
+                names.send(thread::current().id()).unwrap();
+            }))
+            .map_err(|(_, error)| error)
             .unwrap();
         let again = seen.recv().unwrap();
         first.retain(|id| *id == again);
