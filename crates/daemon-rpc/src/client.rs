@@ -20,4 +20,5 @@ pub use connect::{Client, ClientConfig, Pending};
 pub use daemon::{Daemon, DaemonError, OnOtherBuild, Start, Stopped};
 pub use error::{CommandError, ConnectError, Foreign};
 pub use run::{Interruption, Outcome, OutputChunk, Refused, Streams};
+pub use stdin::Input;
 pub(crate) use stream::Stream;

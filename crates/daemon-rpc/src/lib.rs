@@ -17,8 +17,8 @@ pub use app::App;
 pub use build::{BuildInfo, VersionCheck};
 pub use client::{
     Canceller, Client, ClientConfig, CommandError, ConnectError, Daemon, DaemonError, Foreign,
-    Interruption, OnOtherBuild, Outcome, OutputChunk, Pending, Refused, Start, Stopped, Streams,
-    Window,
+    Input, Interruption, OnOtherBuild, Outcome, OutputChunk, Pending, Refused, Start, Stopped,
+    Streams, Window,
 };
 pub use command::{Command, PayloadError, Terminal, WindowSize};
 pub use frame::{DATA_CHUNK, DEFAULT_MAX_FRAME, HANDSHAKE_LIMIT};

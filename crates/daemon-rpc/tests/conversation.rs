@@ -3,14 +3,14 @@
 
 mod kit;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use daemon_contract::Endpoint;
 use daemon_rpc::{
-    CancelMode, Client, Command, ConnectError, Daemon, EndStatus, Interruption, Outcome,
+    CancelMode, Client, Command, ConnectError, Daemon, EndStatus, Input, Interruption, Outcome,
     OutputChunk, Refused, Stopped, Streams, Terminal, WindowSize,
 };
 use kit::{PATIENCE, Server, client_config, config};
@@ -18,12 +18,12 @@ use kit::{PATIENCE, Server, client_config, config};
 const OK: Outcome = Outcome::Finished(EndStatus::Exit(0));
 
 /// Runs a command with this input; what became of it, and its output.
-fn feed(server: &Server, command: &str, stdin: impl Read + Send + 'static) -> (Outcome, Vec<u8>) {
+fn feed(server: &Server, command: &str, stdin: Input) -> (Outcome, Vec<u8>) {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let outcome = server.client().run_with(
         &Command::new(command),
         &mut Streams {
-            stdin: Some(Box::new(stdin)),
+            stdin: Some(stdin),
             stdout: &mut stdout,
             stderr: &mut stderr,
             on_event: &mut |_| {},
@@ -52,10 +52,61 @@ fn input_of_any_length_arrives_whole() {
     let server = Server::unix(config());
     for length in [0, 1, 65_536, 262_143, 262_144, 262_145, 5_000_000] {
         let input: Vec<u8> = (0..length).map(|n: u32| (n / 7) as u8).collect();
-        let (outcome, output) = feed(&server, "cat", io::Cursor::new(input.clone()));
-        assert_eq!(outcome, OK, "{length} bytes");
-        assert!(output == input, "{length} bytes");
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&input).unwrap();
+        file.rewind().unwrap();
+        let (pipe, mut end) = io::pipe().unwrap();
+        let written = input.clone();
+        let writer = std::thread::spawn(move || end.write_all(&written).unwrap());
+        for (kind, stdin) in [
+            ("reader", Input::reader(io::Cursor::new(input.clone()))),
+            ("file", file.into()),
+            ("pipe", pipe.into()),
+        ] {
+            let (outcome, output) = feed(&server, "cat", stdin);
+            assert_eq!(outcome, OK, "{length} bytes of a {kind}");
+            assert!(output == input, "{length} bytes of a {kind}");
+        }
+        writer.join().unwrap();
     }
+}
+
+#[test]
+fn input_and_output_take_turns_as_in_a_conversation() {
+    /// Asks the next question when the last one was answered.
+    struct Asking(io::PipeWriter, Vec<u8>, u8);
+    impl Write for Asking {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1.extend_from_slice(bytes);
+            if self.2 > 0 {
+                self.2 -= 1;
+                self.0.write_all(&[self.2])?;
+            } else {
+                // The end of the input.
+                self.0 = io::pipe()?.1;
+            }
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let server = Server::unix(config());
+    let (input, mut questions) = io::pipe().unwrap();
+    questions.write_all(&[100]).unwrap();
+    let mut stdout = Asking(questions, Vec::new(), 100);
+    let outcome = server.client().run_with(
+        &Command::new("cat"),
+        &mut Streams {
+            stdin: Some(input.into()),
+            stdout: &mut stdout,
+            stderr: &mut io::sink(),
+            on_event: &mut |_| {},
+        },
+    );
+    assert_eq!(outcome, OK);
+    let expected: Vec<u8> = (0..=100).rev().collect();
+    assert_eq!(stdout.1, expected);
 }
 
 #[test]
@@ -63,8 +114,14 @@ fn a_command_that_does_not_read_leaves_the_input_alone() {
     let server = Server::unix(config());
     let read = std::sync::Arc::default();
     let input = Counted(io::repeat(b'x'), std::sync::Arc::clone(&read));
-    assert_eq!(feed(&server, "exit 0", input).0, OK);
+    assert_eq!(feed(&server, "exit 0", Input::reader(input)).0, OK);
     assert_eq!(read.load(Ordering::SeqCst), 0);
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(b"for the next program").unwrap();
+    file.rewind().unwrap();
+    let input = file.try_clone().unwrap();
+    assert_eq!(feed(&server, "exit 0", input.into()).0, OK);
+    assert_eq!(file.stream_position().unwrap(), 0);
 }
 
 #[test]
@@ -83,7 +140,7 @@ fn a_command_that_stops_reading_takes_no_more_than_its_window() {
         let outcome = client.run_with(
             &Command::new("read"),
             &mut Streams {
-                stdin: Some(Box::new(input)),
+                stdin: Some(Input::reader(input)),
                 stdout: &mut io::sink(),
                 stderr: &mut io::sink(),
                 on_event: &mut |_| {},
@@ -104,10 +161,17 @@ fn an_input_that_breaks_off_is_not_its_end() {
         }
     }
     let server = Server::unix(config());
-    let (outcome, output) = feed(&server, "cat", (&b"some"[..]).chain(Broken));
+    let (outcome, output) = feed(&server, "cat", Input::reader((&b"some"[..]).chain(Broken)));
+
     let message = "the client could not read the rest of its input".to_owned();
     assert_eq!(outcome, Outcome::Finished(EndStatus::Failed { message }));
     assert_eq!(output, b"some");
+
+    // Nor is a file that cannot be read.
+    let folder = std::fs::File::open("/").unwrap();
+    let (outcome, _) = feed(&server, "cat", folder.into());
+    let message = "the client could not read the rest of its input".to_owned();
+    assert_eq!(outcome, Outcome::Finished(EndStatus::Failed { message }));
 
     // A client that dies is none either.
     let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -123,7 +187,7 @@ fn an_input_that_breaks_off_is_not_its_end() {
         let outcome = client.run_with(
             &Command::new("cat"),
             &mut Streams {
-                stdin: Some(Box::new(ours)),
+                stdin: Some(ours.into()),
                 stdout: &mut io::sink(),
                 stderr: &mut io::sink(),
                 on_event: &mut |_| {},
@@ -132,7 +196,7 @@ fn an_input_that_breaks_off_is_not_its_end() {
         let reason = Interruption::Abandoned;
         assert_eq!(outcome, Outcome::Interrupted { reason });
     });
-    server.seen.wait(|seen| &seen.broken, 2);
+    server.seen.wait(|seen| &seen.broken, 3);
 }
 
 #[test]

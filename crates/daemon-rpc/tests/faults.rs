@@ -12,7 +12,7 @@ mod place;
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use daemon_contract::Endpoint;
 use daemon_lifecycle::{Listener, ServiceSpec};
 use daemon_rpc::{
     CancellationToken, ClientConfig, Command, CommandHandler, Daemon, EndStatus, IncomingCommand,
-    Interruption, Outcome, OutputSink, ServerConfig, Start, Stopped, Streams, serve,
+    Input, Interruption, Outcome, OutputSink, ServerConfig, Start, Stopped, Streams, serve,
 };
 use place::{PATIENCE, Place, signal};
 use rustix::process::Signal;
@@ -124,11 +124,14 @@ fn role_client() {
     };
     let fault = env::var(DAEMON_FAULT).ok();
     let mut output = File::create(env::var("RPC_FAULT_OUTPUT").unwrap()).unwrap();
+    let mut stdin = tempfile::tempfile().unwrap();
+    stdin.write_all(&input()).unwrap();
+    stdin.rewind().unwrap();
     let outcome = daemon(&place, fault.as_deref())
         .run(
             &Command::new("echo"),
             &mut Streams {
-                stdin: Some(Box::new(io::Cursor::new(input()))),
+                stdin: Some(stdin.into()),
                 stdout: &mut output,
                 stderr: &mut io::stderr(),
                 on_event: &mut |_| {},
@@ -438,7 +441,7 @@ fn no_command_ever_sees_that_the_daemon_ended_because_it_was_idle() {
         let outcome = daemon.run(
             &Command::new("echo"),
             &mut Streams {
-                stdin: Some(Box::new(io::Cursor::new(b"input"))),
+                stdin: Some(Input::reader(io::Cursor::new(b"input"))),
                 stdout: &mut output,
                 stderr: &mut io::sink(),
                 on_event: &mut |_| {},
@@ -514,7 +517,7 @@ fn the_reason_of_an_interruption_is_that_the_daemon_went_away() {
     let outcome = daemon(&stage.root, Some(&fault)).run(
         &Command::new("echo"),
         &mut Streams {
-            stdin: Some(Box::new(io::Cursor::new(input()))),
+            stdin: Some(Input::reader(io::Cursor::new(input()))),
             stdout: &mut io::sink(),
             stderr: &mut io::sink(),
             on_event: &mut |_| {},

@@ -1,6 +1,6 @@
 //! daemon-rpc: a server, and what its client does for each row.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -118,7 +118,7 @@ pub(crate) fn round_trips(socket: &Path, rounds: usize) -> Samples {
     let outcome = client.run_with(
         &command.unwrap(),
         &mut Streams {
-            stdin: Some(Box::new(output) as Box<dyn Read + Send>),
+            stdin: Some(output.into()),
             stdout: &mut answers,
             stderr: &mut io::sink(),
             on_event: &mut |_| {},

@@ -1,7 +1,6 @@
 //! A command in front of a person: with the standard streams of this process, in
 //! the daemon or in this process.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -12,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::runtime;
 use super::signals::Signals;
 use crate::client::{
-    Client, ClientConfig, Daemon, DaemonError, Interruption, Outcome, Stream, Streams,
+    Client, ClientConfig, Daemon, DaemonError, Input, Interruption, Outcome, Stream, Streams,
 };
 use crate::command::Command;
 use crate::message::EndStatus;
@@ -69,13 +68,11 @@ fn with_streams(
     run: impl FnOnce(&mut Streams<'_>) -> Result<Outcome, DaemonError>,
 ) -> Result<Outcome, DaemonError> {
     // Without a buffer: what the command does not read is not read here either.
-    let stdin = io::stdin().as_fd().try_clone_to_owned().map(File::from);
+    let stdin = io::stdin().as_fd().try_clone_to_owned();
     let mut stdout = io::stdout().lock();
     let mut stderr = io::stderr().lock();
     let outcome = run(&mut Streams {
-        stdin: stdin
-            .ok()
-            .map(|stdin| Box::new(stdin) as Box<dyn io::Read + Send>),
+        stdin: stdin.ok().map(Input::File),
         stdout: &mut stdout,
         stderr: &mut stderr,
         // Programs with events of their own show them themselves.

@@ -55,13 +55,18 @@ impl Shared {
     /// Writes a frame that belongs to the command; without a command, or when it
     /// was not to be sent, there is nobody to tell.
     pub(super) fn send(&self, kind: Kind, payload: &[u8]) -> io::Result<()> {
+        let mut frame = Vec::with_capacity(payload.len() + 8);
+        put(&mut frame, kind, payload);
+        self.send_frame(&frame)
+    }
+
+    /// The same with a frame as it is.
+    pub(super) fn send_frame(&self, frame: &[u8]) -> io::Result<()> {
         let sent = self.sent();
         if *sent != Sent::Command {
             return Ok(());
         }
-        let mut frame = Vec::with_capacity(payload.len() + 8);
-        put(&mut frame, kind, payload);
-        self.stream.write_all(&frame, "client-inside-input")
+        self.stream.write_all(frame, "client-inside-input")
     }
 
     pub(super) fn is_abandoned(&self) -> bool {

@@ -290,7 +290,6 @@ fn handshake(
     check(endpoint, config, &ack.version)?;
     // Half a command would be waited for by both sides.
     written.map_err(failed)?;
-    stream.set_read_timeout(None).map_err(failed)?;
     // What the server promises is no reason to take more than was asked for.
     let limit = ack.max_frame.min(config.max_frame).max(HANDSHAKE_LIMIT);
     Ok(Some(Client {

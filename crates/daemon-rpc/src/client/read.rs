@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::stream::Stream;
 use crate::frame::{DATA_CHUNK, FrameError, HEADER, Header, Kind};
@@ -111,12 +111,10 @@ impl FrameReader {
             }
         }
         while self.filled.len() < wanted {
-            if let Some(deadline) = deadline {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left < Duration::from_micros(1) {
-                    return Err(ReadError::TimedOut);
-                }
-                stream.set_read_timeout(Some(left)).map_err(ReadError::Io)?;
+            if let Some(deadline) = deadline
+                && !stream.is_readable_by(deadline).map_err(ReadError::Io)?
+            {
+                return Err(ReadError::TimedOut);
             }
             match stream.read(&mut self.buffer[self.filled.end..]) {
                 Ok(0) => {
@@ -133,7 +131,7 @@ impl FrameReader {
 
     fn failed(&self, error: io::Error) -> ReadError {
         match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ReadError::TimedOut,
+            io::ErrorKind::TimedOut => ReadError::TimedOut,
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe

@@ -1,11 +1,12 @@
 //! Running a command: what arrives, and what became of it.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::connect::{Client, Pending};
 use super::read::ReadError;
-use super::stdin::Pump;
+use super::stdin::{Input, Pump};
 use crate::command::Command;
 use crate::failpoint;
 use crate::frame::{HEADER, Kind, MAX_EVENT};
@@ -27,9 +28,8 @@ pub enum OutputChunk<'a> {
 
 /// What goes in and where what comes out goes.
 pub struct Streams<'a> {
-    /// The input, read on a thread of its own as far as the command wants it. A
-    /// read that waits for a person is left behind when the command ends before.
-    pub stdin: Option<Box<dyn Read + Send>>,
+    /// The input, read as far as the command wants it.
+    pub stdin: Option<Input>,
     /// Standard output.
     pub stdout: &'a mut dyn Write,
     /// Standard error.
@@ -163,7 +163,7 @@ impl Client {
     fn send_and_follow(
         self,
         command: &Command,
-        stdin: &mut Option<Box<dyn Read + Send>>,
+        stdin: &mut Option<Input>,
         on_chunk: impl FnMut(OutputChunk<'_>, bool) -> Result<(), Interruption>,
     ) -> Outcome {
         let not_admitted = |reason| Outcome::NotAdmitted { reason };
@@ -223,21 +223,24 @@ impl Pending {
 /// a canceller is still around and keeps the socket.
 fn follow(
     mut client: Client,
-    stdin: &mut Option<Box<dyn Read + Send>>,
+    stdin: &mut Option<Input>,
     on_chunk: impl FnMut(OutputChunk<'_>, bool) -> Result<(), Interruption>,
 ) -> Outcome {
     failpoint::hit("client-after-command");
     let mut pump = Pump::new(&client.shared);
     let outcome = read_answer(&mut client, &mut pump, stdin, on_chunk);
     failpoint::hit("client-after-end");
-    client.shared.stream.shutdown();
+    drop(pump);
+    if Arc::strong_count(&client.shared) > 1 {
+        client.shared.stream.shutdown();
+    }
     outcome
 }
 
 fn read_answer(
     client: &mut Client,
     pump: &mut Pump,
-    stdin: &mut Option<Box<dyn Read + Send>>,
+    stdin: &mut Option<Input>,
     mut on_chunk: impl FnMut(OutputChunk<'_>, bool) -> Result<(), Interruption>,
 ) -> Outcome {
     let limit = client.limit;
@@ -246,6 +249,7 @@ fn read_answer(
     let mut parts: Vec<u8> = Vec::new();
     client.reader.grow();
     loop {
+        pump.feed(!client.reader.is_empty());
         let frame = match client.reader.next(&client.shared.stream, limit, None) {
             Ok(frame) => frame,
             Err(error) => return ended_early(error, admitted, client.shared.is_abandoned()),

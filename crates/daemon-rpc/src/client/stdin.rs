@@ -1,15 +1,56 @@
-//! The client's input: sent on a thread of its own, as far as the server grants.
+//! The client's input, sent as far as the server grants.
 //!
 //! Nothing is read before the command wants it, so that a command which does not
-//! read leaves what was typed to the next program.
+//! read leaves what was typed to the next program. An open file, pipe or terminal is
+//! read by the thread that reads the answers, whenever one of both has something;
+//! everything else on a thread of its own, since it cannot be asked.
 
-use std::io::{self, Read};
+use std::io::{self, IoSliceMut, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, fstat};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
 use super::cancel::Shared;
-use crate::frame::{DATA_CHUNK, Kind};
+use crate::frame::{DATA_CHUNK, HEADER, Header, Kind};
 use crate::message::StdinEnd;
+
+/// Frames of a server that says much, before the input has its turn.
+const FRAMES: u32 = 16;
+
+/// The input of a command.
+pub enum Input {
+    /// A file, pipe, socket or terminal. It is read when it has something to read.
+    File(OwnedFd),
+    /// Anything else. It is read on a thread of its own, and a read that waits for a
+    /// person is left behind when the command ends before.
+    Reader(Box<dyn Read + Send>),
+}
+
+impl Input {
+    /// Reads from this, on a thread of its own.
+    pub fn reader(reader: impl Read + Send + 'static) -> Input {
+        Input::Reader(Box::new(reader))
+    }
+}
+
+impl<T: Into<OwnedFd>> From<T> for Input {
+    fn from(file: T) -> Input {
+        Input::File(file.into())
+    }
+}
+
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Input::File(file) => f.debug_tuple("File").field(file).finish(),
+            Input::Reader(_) => f.debug_tuple("Reader").finish_non_exhaustive(),
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Gate {
@@ -38,44 +79,177 @@ impl Turnstile {
     }
 }
 
+/// An input that is read by the thread that reads the answers.
+#[derive(Debug)]
+struct Here {
+    file: OwnedFd,
+    /// It is always ready, and a read of it does not wait for a person.
+    is_regular: bool,
+    credit: usize,
+    /// A frame: room for its header, then what was read.
+    frame: Vec<u8>,
+    /// Answers since it was looked at.
+    answers: u32,
+}
+
 /// Sends the input. Dropping it ends that; a read that waits is not waited for.
 #[derive(Debug)]
 pub(super) struct Pump {
     shared: Arc<Shared>,
-    turnstile: Arc<Turnstile>,
+    here: Option<Here>,
+    elsewhere: Option<Arc<Turnstile>>,
 }
 
 impl Pump {
     pub(super) fn new(shared: &Arc<Shared>) -> Pump {
         Pump {
             shared: Arc::clone(shared),
-            turnstile: Arc::default(),
+            here: None,
+            elsewhere: None,
         }
     }
 
     /// The server takes `credit` more bytes. The first time this begins to read.
-    pub(super) fn grant(&mut self, credit: u32, stdin: &mut Option<Box<dyn Read + Send>>) {
-        let mut gate = self.turnstile.gate();
-        gate.credit = gate.credit.saturating_add(credit as usize);
-        drop(gate);
-        self.turnstile.changed.notify_one();
-        let Some(stdin) = stdin.take() else {
-            return;
-        };
-        let (shared, turnstile) = (Arc::clone(&self.shared), Arc::clone(&self.turnstile));
+    pub(super) fn grant(&mut self, credit: u32, stdin: &mut Option<Input>) {
+        match stdin.take() {
+            Some(Input::File(file)) => self.here = Some(Here::new(file)),
+            Some(Input::Reader(reader)) => self.start(reader),
+            None => {}
+        }
+        let credit = credit as usize;
+        if let Some(here) = &mut self.here {
+            here.credit = here.credit.saturating_add(credit);
+        }
+        if let Some(turnstile) = &self.elsewhere {
+            let mut gate = turnstile.gate();
+            gate.credit = gate.credit.saturating_add(credit);
+            drop(gate);
+            turnstile.changed.notify_one();
+        }
+    }
+
+    fn start(&mut self, reader: Box<dyn Read + Send>) {
+        let turnstile = Arc::<Turnstile>::default();
+        let (shared, theirs) = (Arc::clone(&self.shared), Arc::clone(&turnstile));
         let started = thread::Builder::new()
             .name("stdin".to_owned())
-            .spawn(move || pump(stdin, &shared, &turnstile));
+            .spawn(move || pump(reader, &shared, &theirs));
         if started.is_err() {
-            let _gone = self.shared.send(Kind::StdinEnd, &[StdinEnd::Broken as u8]);
+            self.end(StdinEnd::Broken);
+        }
+        self.elsewhere = Some(turnstile);
+    }
+
+    fn end(&self, end: StdinEnd) {
+        let _gone = self.shared.send(Kind::StdinEnd, &[end as u8]);
+    }
+
+    /// Sends what there is of the input until the server says something. `has_more`:
+    /// it has said something already.
+    pub(super) fn feed(&mut self, has_more: bool) {
+        while let Some(here) = self.here.as_mut().filter(|here| here.credit > 0) {
+            here.answers += 1;
+            if has_more && here.answers < FRAMES {
+                return;
+            }
+            here.answers = 0;
+            let Ok([server, input]) = ready(&self.shared, here, has_more) else {
+                return;
+            };
+            if input {
+                match here.send(&self.shared) {
+                    Ok(()) => {}
+                    Err(end) => {
+                        self.here = None;
+                        self.end(end);
+                    }
+                }
+            }
+            if server || has_more {
+                return;
+            }
         }
     }
 }
 
+/// Whether the server and the input have something to read; waits until one of them
+/// has, or only looks.
+fn ready(shared: &Shared, here: &Here, only_look: bool) -> rustix::io::Result<[bool; 2]> {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    loop {
+        let mut both = [
+            PollFd::from_borrowed_fd(shared.stream.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(here.file.as_fd(), PollFlags::IN),
+        ];
+        match poll(&mut both, only_look.then_some(&now)) {
+            // An error and the end are told by reading.
+            Ok(_) => return Ok(both.map(|one| !one.revents().is_empty())),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Here {
+    fn new(file: OwnedFd) -> Here {
+        let is_regular = fstat(&file)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+        Here {
+            file,
+            is_regular,
+            credit: 0,
+            frame: vec![0; HEADER + DATA_CHUNK],
+            answers: 0,
+        }
+    }
+
+    /// Sends a chunk, if there is one.
+    fn send(&mut self, shared: &Shared) -> Result<(), StdinEnd> {
+        let room = HEADER..HEADER + self.credit.min(DATA_CHUNK);
+        match read(&self.file, self.is_regular, &mut self.frame[room]) {
+            Ok(0) => Err(StdinEnd::Complete),
+            Ok(length) => {
+                self.credit -= length;
+                self.frame[..HEADER].copy_from_slice(&Header::write(Kind::Stdin, length));
+                // Who reads the answers learns that the connection is gone.
+                let _gone = shared.send_frame(&self.frame[..HEADER + length]);
+                Ok(())
+            }
+            // Another process took it.
+            Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+            Err(_) => Err(StdinEnd::Broken),
+        }
+    }
+}
+
+/// Reads without waiting, if the system can do that with such a file: the terminal
+/// and many pipes have other readers as well.
+fn read(file: &OwnedFd, is_regular: bool, into: &mut [u8]) -> rustix::io::Result<usize> {
+    if !is_regular {
+        // From where it is.
+        let from = u64::MAX;
+        match preadv2(
+            file,
+            &mut [IoSliceMut::new(into)],
+            from,
+            ReadWriteFlags::NOWAIT,
+        ) {
+            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::SPIPE | Errno::NOSYS) => {}
+            read => return read,
+        }
+    }
+    rustix::io::read(file, into)
+}
+
 impl Drop for Pump {
     fn drop(&mut self) {
-        self.turnstile.gate().is_closed = true;
-        self.turnstile.changed.notify_all();
+        if let Some(turnstile) = &self.elsewhere {
+            turnstile.gate().is_closed = true;
+            turnstile.changed.notify_all();
+        }
     }
 }
 
