@@ -164,7 +164,7 @@ impl<H: CommandHandler> Server<H> {
     }
 
     fn is_ending(&self) -> bool {
-        self.draining.is_cancelled() || self.shutdown.is_cancelled()
+        self.shutdown.is_cancelled() || self.registry.is_draining()
     }
 
     fn report_stuck(&self, id: u64) {

@@ -269,6 +269,15 @@ fn main() {
                 }
             });
         }
+        // One row by itself, for `strace -fc` and `perf stat`.
+        ["round-trips", kind, socket] => {
+            let median = round_trips(kind, Path::new(socket), 10_000).percentile(50);
+            println!("{median:.1} us");
+        }
+        ["connects", kind, socket] => {
+            let median = connect_and_reply(kind, Path::new(socket), 10_000).percentile(50);
+            println!("{median:.1} us");
+        }
         ["call", kind, socket] => drop(connect_and_reply(kind, Path::new(socket), 1)),
         // The example `wordcount`, built with `--release`.
         ["cold", example] => cold_starts(Path::new(example)),

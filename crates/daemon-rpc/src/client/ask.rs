@@ -34,17 +34,10 @@ pub(super) fn ask(
 
 fn ask_one(endpoint: &Endpoint, config: &ClientConfig, what: Ask) -> Result<Asked, ConnectError> {
     let deadline = Instant::now() + config.handshake_timeout;
-    let failed = |source| ConnectError::Io {
-        endpoint: endpoint.clone(),
-        source,
-    };
     let garbage = || foreign(endpoint, config, Foreign::Garbage);
     let stream = open(endpoint, config, deadline)?;
     let mut frame = Vec::new();
     put(&mut frame, Kind::Ask, &what.encode(config.token));
-    stream
-        .set_write_timeout(Some(config.handshake_timeout))
-        .map_err(failed)?;
     // If this fails, an answer that says why may be there nevertheless.
     let _written = stream.write_all(&frame, "client-inside-question");
     let mut reader = FrameReader::new();

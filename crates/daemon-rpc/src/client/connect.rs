@@ -259,8 +259,6 @@ fn handshake(
         endpoint: endpoint.clone(),
         source,
     };
-    let patience = Some(time_left(deadline));
-    stream.set_write_timeout(patience).map_err(failed)?;
     let shared = Arc::new(Shared::new(stream));
     let stream = &shared.stream;
     // If this fails, an answer that says why may be there nevertheless.

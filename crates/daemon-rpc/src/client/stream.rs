@@ -21,11 +21,13 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// Connects; `timeout` is for writing as well.
     pub(super) fn connect(endpoint: &Endpoint, timeout: Duration) -> io::Result<Stream> {
         match endpoint {
             Endpoint::Tcp { host, port } => {
                 let stream = connect_tcp(host, *port, timeout)?;
                 stream.set_nodelay(true)?;
+                stream.set_write_timeout(Some(timeout))?;
                 Ok(Stream::Tcp(stream))
             }
             Endpoint::Unix(path) => connect_unix(path, timeout).map(Stream::Unix),

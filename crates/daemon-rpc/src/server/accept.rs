@@ -102,7 +102,11 @@ impl Prepared {
                 Ok((accept_one(self.family, listener)?, false))
             })
         });
-        Ok(Socket::new(self.family, stream.await?, reactor))
+        Ok(self.socket(stream.await?, reactor))
+    }
+
+    fn socket(&self, stream: OwnedFd, reactor: &Arc<Reactor>) -> Socket {
+        Socket::new(self.family, Watched::new(stream, false, reactor))
     }
 }
 
@@ -147,7 +151,7 @@ pub(super) fn prepare(
     };
     Ok(Prepared {
         family,
-        listener: Watched::new(listener, reactor),
+        listener: Watched::new(listener, true, reactor),
         file,
     })
 }
@@ -162,7 +166,8 @@ pub(super) fn adopt(
     stream
         .set_nonblocking(true)
         .map_err(|source| ServeError::Listener { source })?;
-    Ok(Socket::new(Family::Unix, stream.into(), reactor))
+    let stream = Watched::new(stream.into(), true, reactor);
+    Ok(Socket::new(Family::Unix, stream))
 }
 
 /// Accepts until `closing`; those who wait in the queue then are told that the
@@ -198,6 +203,8 @@ pub(super) async fn accept<H: CommandHandler>(
             Ok(socket) => {
                 pause = PAUSE;
                 serve(socket, slot);
+                // It may have said all already, and another one comes later.
+                yield_now().await;
             }
             Err(error) if is_exhausted(&error) => {
                 // The connection stays in the queue, and accepting it would fail
@@ -219,7 +226,7 @@ pub(super) async fn accept<H: CommandHandler>(
     }
     // Those who wait in the queue.
     while let Ok(stream) = accept_one(listener.family, listener.listener.get()) {
-        serve(Socket::new(listener.family, stream, reactor), None);
+        serve(listener.socket(stream, reactor), None);
     }
 }
 

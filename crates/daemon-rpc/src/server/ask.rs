@@ -23,20 +23,19 @@ pub(super) async fn answer<H: CommandHandler>(
         linger(socket, frames, reactor).await;
         return None;
     }
-    match ask {
-        Ask::Status | Ask::Wait => {}
-        Ask::Stop => {
-            // Before the answer, which tells that the end has begun.
-            server.registry.drain();
-            server.shutdown.cancel();
-        }
-        Ask::Retire => {
-            server.registry.drain();
-            server.retire.cancel();
-        }
+    if matches!(ask, Ask::Stop | Ask::Retire) {
+        // Before the answer, which tells that the end has begun.
+        server.registry.drain();
     }
     let status = encode(&status(server));
-    send(socket, reactor, patience, Kind::Status, &status).await?;
+    let sent = send(socket, reactor, patience, Kind::Status, &status).await;
+    // Whoever asked is told before anything else of the end can happen.
+    match ask {
+        Ask::Status | Ask::Wait => {}
+        Ask::Stop => server.shutdown.cancel(),
+        Ask::Retire => server.retire.cancel(),
+    }
+    sent?;
     if ask != Ask::Status {
         tokio::select! {
             () = server.ended.cancelled() => {}

@@ -49,10 +49,18 @@ async fn converse<H: CommandHandler>(
     frames: &mut Frames<'_>,
     server: &Arc<Server<H>>,
 ) -> Option<()> {
-    let greeted = greet(socket, frames, server).await?;
-    // Boxed, as all that most connections do not need while they wait: those that
-    // are open at the same time wait for a command.
-    Box::pin(carry_out(socket, frames, server, greeted)).await
+    // Boxed, as all that most connections do not need while they wait: those that are
+    // open at the same time wait for a command.
+    let guest = Box::pin(greet(socket, frames, server)).await?;
+    match await_command(frames, server).await {
+        Ok(command) => Box::pin(carry_out(socket, frames, server, guest, command)).await,
+        Err(Some(refusal)) => {
+            let reactor = &server.reactor;
+            Box::pin(refuse(socket, frames, reactor, guest.unsent, &refusal)).await
+        }
+        // It only wanted to know who is here, or does not know the rules.
+        Err(None) => None,
+    }
 }
 
 /// Runs the command of a client that was let in, or refuses it.
@@ -60,18 +68,18 @@ async fn carry_out<H: CommandHandler>(
     socket: &Socket,
     frames: &mut Frames<'_>,
     server: &Arc<Server<H>>,
-    mut greeted: Greeted,
+    guest: Guest,
+    command: Bytes,
 ) -> Option<()> {
-    let reactor = &server.reactor;
-    let unsent = std::mem::take(&mut greeted.unsent);
-    let Some((head, payload)) = read_command(&greeted) else {
+    let (reactor, unsent) = (&server.reactor, guest.unsent);
+    let Some((head, payload)) = read_command(command) else {
         return refuse(socket, frames, reactor, unsent, &Refusal::Unreadable).await;
     };
     if server.is_ending() {
         // Whoever asked for that may be heard here first.
         server.registry.drain();
     }
-    let slot = match server.registry.admit(&head.name, greeted.client_pid) {
+    let slot = match server.registry.admit(&head.name, guest.client_pid) {
         Ok(slot) => slot,
         Err(refusal) => return refuse(socket, frames, reactor, unsent, &refusal).await,
     };
@@ -91,15 +99,15 @@ async fn carry_out<H: CommandHandler>(
         name: head.name,
         window,
         stdin,
-        client_build: greeted.client_build,
-        client_pid: greeted.client_pid,
+        client_build: guest.client_build,
+        client_pid: guest.client_pid,
     };
     let side = ClientSide { feed, resize };
     run(
         socket,
         frames,
         server,
-        greeted.max_frame,
+        guest.max_frame,
         (command, unsent),
         side,
         slot,
@@ -108,30 +116,29 @@ async fn carry_out<H: CommandHandler>(
     Some(())
 }
 
-/// A client that was let in, and the command that it sent.
-struct Greeted {
+/// A client that was let in.
+struct Guest {
     client_build: String,
     client_pid: Option<u32>,
     /// The largest frame that it takes.
     max_frame: u32,
-    command: Bytes,
     /// The HelloAck, if the command came with the Hello: both are answered in one
     /// write.
     unsent: Vec<u8>,
 }
 
 /// The head and the payload, if this is what the handler takes.
-fn read_command<P: serde::de::DeserializeOwned>(greeted: &Greeted) -> Option<(Head, P)> {
-    let (head, payload) = Head::decode(greeted.command.clone())?;
+fn read_command<P: serde::de::DeserializeOwned>(command: Bytes) -> Option<(Head, P)> {
+    let (head, payload) = Head::decode(command)?;
     Some((head, decode(&payload)?))
 }
 
-/// Lets a client in and waits for its command; `None` if it does not come to that.
+/// Lets a client in; `None` if it does not come to that.
 async fn greet<H: CommandHandler>(
     socket: &Socket,
     frames: &mut Frames<'_>,
     server: &Server<H>,
-) -> Option<Greeted> {
+) -> Option<Guest> {
     let (config, reactor) = (&server.config, &server.reactor);
     // A stranger gets no answer: it would not understand it.
     let first = frames.next(HANDSHAKE_LIMIT);
@@ -139,7 +146,7 @@ async fn greet<H: CommandHandler>(
     let hello = match first?.ok()? {
         (Kind::Hello, payload) => Hello::decode(&payload)?,
         (Kind::Ask, payload) => {
-            Box::pin(ask::answer(socket, frames, server, &payload)).await?;
+            ask::answer(socket, frames, server, &payload).await?;
             return None;
         }
         _ => return None,
@@ -160,34 +167,39 @@ async fn greet<H: CommandHandler>(
     };
     if !frames.has_next() {
         failpoint::hit("server-before-hello-ack");
-        Box::pin(write(socket, reactor, config.handshake_timeout, &unsent)).await?;
+        write(socket, reactor, config.handshake_timeout, &unsent).await?;
         failpoint::hit("server-after-hello-ack");
         unsent = Vec::new();
     }
-    let limit = config.max_command.saturating_add(1);
+    Some(Guest {
+        client_build,
+        client_pid,
+        max_frame,
+        unsent,
+    })
+}
+
+/// Waits for the command of a client that was let in; otherwise says why it is
+/// refused, if that is worth a word.
+async fn await_command<H: CommandHandler>(
+    frames: &mut Frames<'_>,
+    server: &Server<H>,
+) -> Result<Bytes, Option<Refusal>> {
+    let config = &server.config;
+    let next = frames.next(config.max_command.saturating_add(1));
     let next = tokio::select! {
         // A command that has arrived is refused as well, as nothing was promised.
         biased;
-        () = server.draining.cancelled() => {
-            return refuse(socket, frames, reactor, unsent, &Refusal::Draining).await;
-        }
-        next = reactor.timeout(config.command_timeout, frames.next(limit)) => next?,
+        () = server.draining.cancelled() => return Err(Some(Refusal::Draining)),
+        next = server.reactor.timeout(config.command_timeout, next) => next,
     };
     match next {
-        Ok((Kind::Command, command)) => Some(Greeted {
-            client_build,
-            client_pid,
-            max_frame,
-            command,
-            unsent,
-        }),
-        Err(Broken::Frame(FrameError::TooLong { .. })) => {
+        Some(Ok((Kind::Command, command))) => Ok(command),
+        Some(Err(Broken::Frame(FrameError::TooLong { .. }))) => {
             let limit = config.max_command;
-            let refusal = Refusal::CommandTooLong { limit };
-            refuse(socket, frames, reactor, unsent, &refusal).await
+            Err(Some(Refusal::CommandTooLong { limit }))
         }
-        // It only wanted to know who is here, or does not know the rules.
-        Ok(_) | Err(_) => None,
+        _ => Err(None),
     }
 }
 
@@ -218,12 +230,9 @@ async fn refuse<T>(
 ) -> Option<T> {
     let mut bytes = unsent;
     put(&mut bytes, Kind::Refused, &refusal.encode());
-    Box::pin(async {
-        write(socket, reactor, LINGER, &bytes).await?;
-        linger(socket, frames, reactor).await;
-        None
-    })
-    .await
+    write(socket, reactor, LINGER, &bytes).await?;
+    linger(socket, frames, reactor).await;
+    None
 }
 
 /// Closes in a way that does not destroy what the client has not read yet: with

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use pin_project_lite::pin_project;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 
 /// Events that are taken from the kernel at a time.
@@ -148,17 +149,9 @@ impl Reactor {
     }
 
     /// What the future returns; `None` if that takes longer than `patience`.
-    pub(super) async fn timeout<T>(
-        &self,
-        patience: Duration,
-        future: impl Future<Output = T>,
-    ) -> Option<T> {
-        tokio::select! {
-            // A future that is ready needs no timer.
-            biased;
-            value = future => Some(value),
-            () = self.sleep(patience) => None,
-        }
+    pub(super) fn timeout<F: Future>(&self, patience: Duration, future: F) -> Timeout<'_, F> {
+        let sleep = self.sleep(patience);
+        Timeout { future, sleep }
     }
 }
 
@@ -202,9 +195,32 @@ impl Drop for Sleep<'_> {
     }
 }
 
+pin_project! {
+    /// See [`Reactor::timeout`].
+    pub(super) struct Timeout<'a, F> {
+        #[pin]
+        future: F,
+        sleep: Sleep<'a>,
+    }
+}
+
+impl<F: Future> Future for Timeout<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        // A future that is ready needs no timer.
+        if let Poll::Ready(value) = this.future.poll(context) {
+            return Poll::Ready(Some(value));
+        }
+        Pin::new(this.sleep).poll(context).map(|()| None)
+    }
+}
+
 /// A socket, or a listener, and whether it is ready.
 pub(super) struct Watched<T: AsFd> {
     io: T,
+    is_shared: bool,
     reactor: Arc<Reactor>,
     source: Arc<Source>,
 }
@@ -274,10 +290,11 @@ impl Source {
 }
 
 impl<T: AsFd> Watched<T> {
-    /// `io` must not block.
-    pub(super) fn new(io: T, reactor: &Arc<Reactor>) -> Watched<T> {
+    /// `io` must not block. `is_shared`: other processes may have it as well.
+    pub(super) fn new(io: T, is_shared: bool, reactor: &Arc<Reactor>) -> Watched<T> {
         Watched {
             io,
+            is_shared,
             reactor: Arc::clone(reactor),
             source: Arc::new(Source {
                 key: reactor.key(),
@@ -383,8 +400,10 @@ impl<T: AsFd> Drop for Watched<T> {
     fn drop(&mut self) {
         if !lock(&self.source.state).interest.is_empty() {
             let _source = lock(&self.reactor.sources).remove(&self.source.key);
-            // Who took over the descriptor is not to be told of here.
-            let _removed = epoll::delete(&self.reactor.epoll, &self.io);
+            if self.is_shared {
+                // The kernel would go on telling as long as another process has it.
+                let _removed = epoll::delete(&self.reactor.epoll, &self.io);
+            }
         }
     }
 }

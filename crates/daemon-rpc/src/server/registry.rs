@@ -140,7 +140,12 @@ impl Registry {
         self.state().is_draining = true;
     }
 
-    /// The same, unless something runs or somebody is about to say what to run.
+    /// Whether that is so.
+    pub(super) fn is_draining(&self) -> bool {
+        self.state().is_draining
+    }
+
+    /// Nothing begins any more, unless something runs or somebody is about to say what to run.
     pub(super) fn drain_if_idle(&self) -> bool {
         let mut state = self.state();
         let is_idle = state.connections == 0 && state.commands.len() == state.stuck();

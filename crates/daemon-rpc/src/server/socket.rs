@@ -7,14 +7,13 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 
 use super::executor::yield_now;
-use super::reactor::{Direction, Reactor, Watched};
+use super::reactor::{Direction, Watched};
 use crate::failpoint;
 use crate::frame::{Decoder, FrameError, Kind};
 
@@ -40,12 +39,8 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// `stream` must not block.
-    pub(super) fn new(family: Family, stream: OwnedFd, reactor: &Arc<Reactor>) -> Socket {
-        Socket {
-            family,
-            stream: Watched::new(stream, reactor),
-        }
+    pub(super) fn new(family: Family, stream: Watched<OwnedFd>) -> Socket {
+        Socket { family, stream }
     }
 
     /// Waits for data and reads it; 0 is the end.

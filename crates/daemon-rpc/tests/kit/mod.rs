@@ -5,7 +5,7 @@
 //! `flood <n>` produces n bytes; `wait` waits to be cancelled; `deaf` waits and
 //! ignores that; `cat` repeats its input; `read` reads some of it; `where` tells what
 //! it knows of its client; `resize` waits for a new size of the window; `block`
-//! blocks its thread; `event <n>` sends one event of n bytes; `fail <text>`; `panic`.
+//! blocks its thread; `steps <n>` blocks it for a while n times, with output between; `event <n>` sends one event of n bytes; `fail <text>`; `panic`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test program uses its own part of this")]
@@ -152,6 +152,14 @@ impl CommandHandler for Commands {
                 let wait = &seen.unblock;
                 while !wait.load(Ordering::SeqCst) {
                     std::thread::park_timeout(Duration::from_millis(5));
+                }
+            }
+            "steps" => {
+                for step in 0..rest.parse().unwrap() {
+                    std::thread::park_timeout(Duration::from_millis(5));
+                    out.stdout(vec![step]).await.unwrap();
+                    // Others are heard between the steps.
+                    tokio::task::yield_now().await;
                 }
             }
             "fail" => {
