@@ -81,13 +81,14 @@ pub(crate) struct LifeLock {
 }
 
 impl LifeLock {
-    /// Takes it, and waits for whoever holds it; `slow` is told if that takes long.
+    /// Takes it, and waits for whoever holds it, also if that is stopped: it may be a
+    /// daemon that runs commands. `slow` is told if it takes long.
     pub(crate) fn acquire(
         path: &Path,
         deadline: Instant,
         slow: &dyn Fn(Option<ProcessIdentity>),
     ) -> Result<LifeLock, LockError> {
-        let file = lock::lock_file(path, deadline, slow)?;
+        let file = lock::lock_file(path, deadline, slow, &|_| None)?;
         Ok(LifeLock {
             file,
             path: path.to_owned(),

@@ -24,6 +24,9 @@ use crate::socket_path::{SocketPathError, make_folder};
 
 /// After this time people want to know what is waited for.
 const SLOW: Duration = Duration::from_secs(1);
+/// How often the state of the holder is looked at. One that is stopped both times does
+/// not go on by itself.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A held start lock; dropping it lets the next one in.
 #[derive(Debug)]
@@ -77,9 +80,16 @@ pub enum LockError {
 }
 
 fn describe(holder: Option<&ProcessIdentity>, stopped: bool) -> String {
-    let state = if stopped { ", which is stopped" } else { "" };
     holder.map_or_else(String::new, |holder| {
-        format!(", by the process {}{state}", holder.pid)
+        let pid = holder.pid;
+        let state = if stopped {
+            format!(
+                ", which is stopped: `kill -CONT {pid}` lets it go on, `kill -KILL {pid}` ends it"
+            )
+        } else {
+            String::new()
+        };
+        format!(", by the process {pid}{state}")
     })
 }
 
@@ -87,10 +97,11 @@ impl StartLock {
     /// Takes the lock, waiting until `deadline` for whoever holds it.
     ///
     /// The folder is created with mode 0700 if it is not there, and refused if
-    /// others may write to it. A deadline in the past tries once.
+    /// others may write to it. A deadline in the past tries once. A holder that is
+    /// stopped (SIGSTOP, Ctrl+Z, a debugger) is not waited for.
     ///
     /// # Errors
-    /// [`LockError::Held`] names the holder.
+    /// [`LockError::Held`] names the holder, and says if it is stopped.
     pub fn acquire(path: impl AsRef<Path>, deadline: Instant) -> Result<StartLock, LockError> {
         StartLock::acquire_observed(path.as_ref(), deadline, &|_| {})
     }
@@ -101,7 +112,7 @@ impl StartLock {
         deadline: Instant,
         slow: &dyn Fn(Option<ProcessIdentity>),
     ) -> Result<StartLock, LockError> {
-        let file = lock_file(path, deadline, slow)?;
+        let file = lock_file(path, deadline, slow, &stopped_holder)?;
         let lock = StartLock {
             file,
             path: path.to_owned(),
@@ -170,11 +181,12 @@ pub(crate) fn open_lock(path: &Path) -> Result<File, LockError> {
     Ok(file)
 }
 
-/// The open and locked file `path`.
+/// The open and locked file `path`. `hopeless` says whom it is no use to wait for.
 pub(crate) fn lock_file(
     path: &Path,
     deadline: Instant,
     slow: &dyn Fn(Option<ProcessIdentity>),
+    hopeless: &dyn Fn(&Path) -> Option<ProcessIdentity>,
 ) -> Result<File, LockError> {
     let started = Instant::now();
     let failed = |source: io::Error| LockError::Io {
@@ -184,7 +196,10 @@ pub(crate) fn lock_file(
     let file = open_lock(path)?;
     let file = match try_lock(&file) {
         Ok(true) => Some(file),
-        Ok(false) => wait_for(file, deadline, &|| slow(read_holder(path))).map_err(failed)?,
+        Ok(false) => {
+            let slow = || slow(read_holder(path));
+            wait_for(file, deadline, &slow, &|| hopeless(path)).map_err(failed)?
+        }
         Err(error) => return Err(failed(error)),
     };
     file.ok_or_else(|| held(path, started.elapsed()))
@@ -199,6 +214,13 @@ pub(crate) fn held(path: &Path, waited: Duration) -> LockError {
         holder: holder.map(Box::new),
         waited,
     }
+}
+
+/// Who holds the lock, if that process is stopped. Only one that wrote its name into
+/// the file is looked at: many may wait, and looking through all processes takes time.
+fn stopped_holder(path: &Path) -> Option<ProcessIdentity> {
+    read_holder(path)
+        .filter(|holder| process::is_stopped(holder) && holders::is_holder(holder.pid, path))
 }
 
 /// Who holds the lock as the kernel knows it, else as the file tells.
@@ -231,7 +253,13 @@ pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
 ///
 /// At the deadline the thread stays behind. When it gets the lock after all, it
 /// finds nobody to give it to and closes the file.
-fn wait_for(file: File, deadline: Instant, slow: &dyn Fn()) -> io::Result<Option<File>> {
+fn wait_for(
+    file: File,
+    deadline: Instant,
+    slow: &dyn Fn(),
+    hopeless: &dyn Fn() -> Option<ProcessIdentity>,
+) -> io::Result<Option<File>> {
+    let started = Instant::now();
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
         return Ok(None);
@@ -244,16 +272,23 @@ fn wait_for(file: File, deadline: Instant, slow: &dyn Fn()) -> io::Result<Option
             // Sending to nobody drops the file, and with it the lock.
             drop(give.send(result.map(|()| file).map_err(io::Error::from)));
         })?;
-    if let Ok(result) = take.recv_timeout(left.min(SLOW)) {
-        return result.map(Some);
-    }
-    let left = deadline.saturating_duration_since(Instant::now());
-    if !left.is_zero() {
-        slow();
-    }
-    match take.recv_timeout(left) {
-        Ok(result) => result.map(Some),
-        Err(_) => Ok(None),
+    let (mut before, mut is_slow) = (None, false);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match take.recv_timeout(left.min(LOOK)) {
+            Ok(result) => return result.map(Some),
+            Err(_) if left <= LOOK => return Ok(None),
+            Err(_) => {}
+        }
+        let now = hopeless();
+        if now.is_some() && now == before {
+            return Ok(None);
+        }
+        before = now;
+        if !is_slow && started.elapsed() >= SLOW {
+            is_slow = true;
+            slow();
+        }
     }
 }
 

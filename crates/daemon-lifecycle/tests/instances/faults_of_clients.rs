@@ -12,7 +12,7 @@ use crate::kit::{CLIENT_FAULT, Fault, Site, await_stop, go_on};
 enum Meanwhile {
     /// They are served.
     Served,
-    /// They wait for its lock, and say for whom.
+    /// They do not wait for its lock, and say who has it.
     Locked,
     /// They are connected, and wait for an answer.
     Queued,
@@ -41,8 +41,10 @@ fn stopped(step: &str, meanwhile: Meanwhile) {
     match meanwhile {
         Meanwhile::Served => site.command_succeeds(),
         Meanwhile::Locked => {
-            let error = site.command_fails();
-            let reason = format!("by the process {}, which is stopped", victim.id());
+            // Nobody would see the end of this deadline.
+            let error = site.command_fails_within(Duration::from_secs(24 * 3600));
+            let pid = victim.id();
+            let reason = format!("by the process {pid}, which is stopped: `kill -CONT {pid}`");
             assert!(error.contains(&reason), "{error}");
             assert!(error.contains("start.lock"), "{error}");
         }

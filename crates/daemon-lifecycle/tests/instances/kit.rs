@@ -104,12 +104,17 @@ impl Site {
 
     /// A command that has no chance, and what it says.
     pub(crate) fn command_fails(&self) -> String {
+        self.command_fails_within(IN_VAIN)
+    }
+
+    /// The same with another deadline.
+    pub(crate) fn command_fails_within(&self, deadline: Duration) -> String {
         for old in files(&self.path().join("errors")) {
             fs::remove_file(self.path().join("errors").join(old)).unwrap();
         }
         let status = self
             .client()
-            .env(DEADLINE, IN_VAIN.as_millis().to_string())
+            .env(DEADLINE, deadline.as_millis().to_string())
             .status()
             .unwrap();
         assert!(!status.success());
