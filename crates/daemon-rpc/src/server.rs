@@ -117,6 +117,8 @@ struct Server<H> {
     config: ServerConfig,
     handler: H,
     since: Instant,
+    /// What nearly every client is told.
+    ack: (Vec<u8>, u32),
     registry: Arc<Registry>,
     reactor: Arc<Reactor>,
     spawner: Spawner,
@@ -147,6 +149,7 @@ impl<H: CommandHandler> Server<H> {
     ) -> Arc<Server<H>> {
         Arc::new(Server {
             since: Instant::now(),
+            ack: config.acknowledge(u32::MAX),
             registry: Arc::new(Registry::new(config.max_concurrent)),
             reactor: executor.reactor(),
             spawner: executor.spawner(),
@@ -161,6 +164,16 @@ impl<H: CommandHandler> Server<H> {
             abort: CancellationToken::new(),
             ended: CancellationToken::new(),
         })
+    }
+
+    /// The frame that lets a client in that takes frames of this size, and the size
+    /// that is agreed on.
+    fn acknowledge(&self, client_max_frame: u32) -> (Vec<u8>, u32) {
+        let (frame, max_frame) = &self.ack;
+        if client_max_frame >= *max_frame {
+            return (frame.clone(), *max_frame);
+        }
+        self.config.acknowledge(client_max_frame)
     }
 
     fn is_ending(&self) -> bool {

@@ -6,6 +6,7 @@
 //! everything else on a thread of its own, since it cannot be asked.
 
 use std::io::{self, IoSliceMut, Read};
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -83,13 +84,20 @@ impl Turnstile {
 #[derive(Debug)]
 struct Here {
     file: OwnedFd,
-    /// It is always ready, and a read of it does not wait for a person.
-    is_regular: bool,
     credit: usize,
     /// A frame: room for its header, then what was read.
     frame: Vec<u8>,
     /// Answers since it was looked at.
     answers: u32,
+    /// Whether the system can read it without waiting.
+    has_nowait: bool,
+}
+
+/// What came of looking at the input.
+enum Taken {
+    Some,
+    Nothing,
+    End(StdinEnd),
 }
 
 /// Sends the input. Dropping it ends that; a read that waits is not waited for.
@@ -147,23 +155,31 @@ impl Pump {
     /// Sends what there is of the input until the server says something. `has_more`:
     /// it has said something already.
     pub(super) fn feed(&mut self, has_more: bool) {
+        let mut is_first = true;
         while let Some(here) = self.here.as_mut().filter(|here| here.credit > 0) {
             here.answers += 1;
             if has_more && here.answers < FRAMES {
                 return;
             }
             here.answers = 0;
-            let Ok([server, input]) = ready(&self.shared, here, has_more) else {
-                return;
+            // After an answer there often is something, as in a conversation.
+            let taken = if here.has_nowait && is_first {
+                here.send(&self.shared)
+            } else {
+                Taken::Nothing
             };
-            if input {
-                match here.send(&self.shared) {
-                    Ok(()) => {}
-                    Err(end) => {
-                        self.here = None;
-                        self.end(end);
-                    }
-                }
+            is_first = false;
+            let (server, taken) = match taken {
+                Taken::Nothing => match ready(&self.shared, here, has_more) {
+                    Ok([server, true]) => (server, here.send(&self.shared)),
+                    Ok([server, false]) => (server, Taken::Nothing),
+                    Err(_) => return,
+                },
+                taken => (false, taken),
+            };
+            if let Taken::End(end) = taken {
+                self.here = None;
+                self.end(end);
             }
             if server || has_more {
                 return;
@@ -195,53 +211,56 @@ fn ready(shared: &Shared, here: &Here, only_look: bool) -> rustix::io::Result<[b
 
 impl Here {
     fn new(file: OwnedFd) -> Here {
+        // It is always ready, and a read of it does not wait for a person.
         let is_regular = fstat(&file)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
         Here {
             file,
-            is_regular,
             credit: 0,
             frame: vec![0; HEADER + DATA_CHUNK],
             answers: 0,
+            has_nowait: !is_regular,
         }
     }
 
     /// Sends a chunk, if there is one.
-    fn send(&mut self, shared: &Shared) -> Result<(), StdinEnd> {
+    fn send(&mut self, shared: &Shared) -> Taken {
         let room = HEADER..HEADER + self.credit.min(DATA_CHUNK);
-        match read(&self.file, self.is_regular, &mut self.frame[room]) {
-            Ok(0) => Err(StdinEnd::Complete),
+        match self.read(room) {
+            Ok(0) => Taken::End(StdinEnd::Complete),
             Ok(length) => {
                 self.credit -= length;
                 self.frame[..HEADER].copy_from_slice(&Header::write(Kind::Stdin, length));
                 // Who reads the answers learns that the connection is gone.
                 let _gone = shared.send_frame(&self.frame[..HEADER + length]);
-                Ok(())
+                Taken::Some
             }
-            // Another process took it.
-            Err(Errno::AGAIN | Errno::INTR) => Ok(()),
-            Err(_) => Err(StdinEnd::Broken),
+            // There was none, or another process took it.
+            Err(Errno::AGAIN | Errno::INTR) => Taken::Nothing,
+            Err(_) => Taken::End(StdinEnd::Broken),
         }
     }
-}
 
-/// Reads without waiting, if the system can do that with such a file: the terminal
-/// and many pipes have other readers as well.
-fn read(file: &OwnedFd, is_regular: bool, into: &mut [u8]) -> rustix::io::Result<usize> {
-    if !is_regular {
-        // From where it is.
-        let from = u64::MAX;
-        match preadv2(
-            file,
-            &mut [IoSliceMut::new(into)],
-            from,
-            ReadWriteFlags::NOWAIT,
-        ) {
-            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::SPIPE | Errno::NOSYS) => {}
-            read => return read,
+    /// Reads without waiting, if the system can do that with such a file: the terminal
+    /// and many pipes have other readers as well. Otherwise it was asked whether there
+    /// is something.
+    fn read(&mut self, room: Range<usize>) -> rustix::io::Result<usize> {
+        let into = &mut self.frame[room];
+        if self.has_nowait {
+            // From where it is.
+            let from = u64::MAX;
+            let slices = &mut [IoSliceMut::new(into)];
+            match preadv2(&self.file, slices, from, ReadWriteFlags::NOWAIT) {
+                Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::SPIPE | Errno::NOSYS) => {
+                    self.has_nowait = false;
+                    // Not asked yet, or in vain: there will be another time.
+                    return Err(Errno::AGAIN);
+                }
+                read => return read,
+            }
         }
+        rustix::io::read(&self.file, into)
     }
-    rustix::io::read(file, into)
 }
 
 impl Drop for Pump {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use daemon_contract::ServiceVersion;
 
 use crate::build::BuildInfo;
-use crate::frame::{DEFAULT_MAX_FRAME, HANDSHAKE_LIMIT};
+use crate::frame::{DEFAULT_MAX_FRAME, HANDSHAKE_LIMIT, Kind, put};
 use crate::message::{HelloAck, WIRE_VERSION, encode};
 
 /// How a server presents itself and what it allows.
@@ -83,7 +83,7 @@ impl ServerConfig {
         }
     }
 
-    pub(super) fn hello_ack(&self, client_max_frame: u32) -> HelloAck {
+    fn hello_ack(&self, client_max_frame: u32) -> HelloAck {
         HelloAck {
             wire: WIRE_VERSION,
             version: self.service_version(),
@@ -92,6 +92,14 @@ impl ServerConfig {
             max_command: self.max_command,
             build: self.build.clone(),
         }
+    }
+
+    /// The frame that lets a client in, and the largest one that it will be sent.
+    pub(super) fn acknowledge(&self, client_max_frame: u32) -> (Vec<u8>, u32) {
+        let ack = self.hello_ack(client_max_frame);
+        let mut frame = Vec::new();
+        put(&mut frame, Kind::HelloAck, &encode(&ack));
+        (frame, ack.max_frame)
     }
 
     /// Whether the answer to a Hello fits into its frame; a refusal is shorter.

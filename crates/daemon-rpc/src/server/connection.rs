@@ -22,7 +22,7 @@ use super::{CommandHandler, IncomingCommand, Server, output};
 use crate::command::{Head, WindowSize};
 use crate::failpoint;
 use crate::frame::{DATA_CHUNK, FrameError, HANDSHAKE_LIMIT, Kind, put};
-use crate::message::{CancelMode, EndStatus, Hello, Refusal, StdinEnd, decode, encode};
+use crate::message::{CancelMode, EndStatus, Hello, Refusal, StdinEnd, decode};
 
 /// How long to wait for a client to take its last answer and close.
 const LINGER: Duration = Duration::from_secs(1);
@@ -159,12 +159,7 @@ async fn greet<H: CommandHandler>(
         return refuse(socket, frames, reactor, Vec::new(), &refusal).await;
     }
     let client_build = hello.build;
-    let mut unsent = Vec::new();
-    let max_frame = {
-        let ack = config.hello_ack(hello.max_frame);
-        put(&mut unsent, Kind::HelloAck, &encode(&ack));
-        ack.max_frame
-    };
+    let (mut unsent, max_frame) = server.acknowledge(hello.max_frame);
     if !frames.has_next() {
         failpoint::hit("server-before-hello-ack");
         write(socket, reactor, config.handshake_timeout, &unsent).await?;
