@@ -1,8 +1,8 @@
 //! Counts primes below a number: `primes N`. A slow computation in a daemon, with
 //! progress on standard error and Ctrl+C, that remembers what it has computed.
 //!
-//! A command has a thread of its own, so it may simply compute; between two pieces
-//! of work it looks whether it is still wanted.
+//! A command that computes has a thread of its own, so it simply does; between two
+//! pieces of work it looks whether it is still wanted.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;

@@ -253,7 +253,7 @@ impl App {
     }
 }
 
-/// One thread for all connections; commands have their own.
+/// For the timers, sockets and tasks of handlers.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
