@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use daemon_contract::Endpoint;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -47,7 +47,13 @@ pub(crate) fn try_connect(
             })?;
             connect_tcp(ip, *port, deadline).map(Connection::Tcp)
         }
-        Endpoint::Unix(path) => connect_unix(path, deadline).map(Connection::Unix),
+        Endpoint::Unix(path) => {
+            let left = deadline.saturating_duration_since(Instant::now());
+            connect_unix(path, left).and_then(|stream| {
+                stream.set_write_timeout(None)?;
+                Ok(Connection::Unix(stream))
+            })
+        }
     };
     match connected {
         Ok(connection) => Ok(Some(connection)),
@@ -66,7 +72,7 @@ pub(crate) fn try_connect(
 fn connect_tcp(ip: IpAddr, port: u16, deadline: Instant) -> io::Result<TcpStream> {
     let left = deadline.saturating_duration_since(Instant::now());
     // Zero is not a timeout for the system; at least one try is always made.
-    let left = left.max(std::time::Duration::from_millis(1));
+    let left = left.max(Duration::from_millis(1));
     let address = SocketAddr::new(ip, port);
     let stream = TcpStream::connect_timeout(&address, left)?;
     // A port of the range that clients get can be connected with itself, when
@@ -77,17 +83,24 @@ fn connect_tcp(ip: IpAddr, port: u16, deadline: Instant) -> io::Result<TcpStream
     Ok(stream)
 }
 
-fn connect_unix(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
+/// Connects to a Unix socket. That, and every later write until another timeout is
+/// set, takes at most `timeout`, and at least a millisecond.
+///
+/// The standard library waits for ever if the listener accepts nobody and its queue is
+/// full; the kernel honours the send timeout of the socket.
+///
+/// # Errors
+/// [`io::ErrorKind::TimedOut`] in that case, else what the system answers.
+pub fn connect_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
     let socket = socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
         SocketFlags::CLOEXEC,
         None,
     )?;
-    // With a full queue the kernel waits for a place, as long as writes may take.
-    let left = deadline.saturating_duration_since(Instant::now());
-    let left = left.max(std::time::Duration::from_millis(1));
-    set_socket_timeout(&socket, Timeout::Send, Some(left))?;
+    // Zero is not a timeout for the system.
+    let timeout = timeout.max(Duration::from_millis(1));
+    set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
     let address = SocketAddrUnix::new(path)?;
     rustix::io::retry_on_intr(|| connect(&socket, &address)).map_err(|error| {
         if error == rustix::io::Errno::AGAIN {
@@ -99,7 +112,6 @@ fn connect_unix(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
             error.into()
         }
     })?;
-    set_socket_timeout(&socket, Timeout::Send, None)?;
     Ok(UnixStream::from(socket))
 }
 
@@ -167,7 +179,6 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::time::Duration;
 
     use super::*;
 

@@ -76,7 +76,7 @@ mod tracker;
 mod uninstall;
 
 pub use build_id::Build;
-pub use connection::Connection;
+pub use connection::{Connection, connect_unix};
 pub use daemon::{BeginError, Daemon, Leaving};
 pub use detached::{DetachedChild, spawn_detached};
 pub use ensure::{Ensure, EnsureError, Ensured, Origin};
@@ -93,7 +93,7 @@ pub use memory::{give_back, limit_arenas};
 pub use owned::{OwnedDaemon, ShutdownError};
 pub use probe::{Probe, ProbeError, RunningDaemon, Stranger, probe};
 pub use process::{Ended, IdentifiedProcess};
-pub use replace::{Decision, Policy, Refusal, decide};
+pub use replace::{Decision, Policy, Refusal, compare_versions, decide};
 pub use report::Died;
 pub use socket_path::SocketPathError;
 pub use spawn::{ServiceSpec, SpawnError};

@@ -80,7 +80,7 @@ fn decide_knowing(
     match policy {
         Policy::SideBySide => Decision::StartBeside,
         Policy::Refuse => Decision::Refuse(Refusal::OtherBuild),
-        Policy::Exclusive => match order(ours, theirs) {
+        Policy::Exclusive => match compare_versions(&ours.version, &theirs.version) {
             None => Decision::Refuse(Refusal::Unordered),
             Some(Ordering::Less) => Decision::Refuse(Refusal::DaemonIsNewer),
             Some(_) if superseded() => Decision::Refuse(Refusal::ProgramIsSuperseded),
@@ -90,12 +90,15 @@ fn decide_knowing(
     }
 }
 
-fn order(ours: &Build, theirs: &Build) -> Option<Ordering> {
-    if ours.version == theirs.version {
+/// Which of two versions of a program is the newer one, as Cargo orders them (by
+/// precedence, <https://semver.org> 2.0.0, section 11); `None` if that cannot be said,
+/// since one of them is no such version.
+pub fn compare_versions(one: &str, other: &str) -> Option<Ordering> {
+    if one == other {
         return Some(Ordering::Equal);
     }
-    let parse = |build: &Build| semver::Version::parse(&build.version).ok();
-    Some(parse(ours)?.cmp_precedence(&parse(theirs)?))
+    let parse = |version| semver::Version::parse(version).ok();
+    Some(parse(one)?.cmp_precedence(&parse(other)?))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::io;
 
+use daemon_lifecycle::compare_versions;
 use serde::{Deserialize, Serialize};
 
 /// A build of a program.
@@ -61,14 +62,23 @@ pub enum VersionCheck {
     Older,
     /// The daemon is newer. Nobody older may replace it.
     Newer,
+    /// The versions differ and one of them is none that Cargo knows, so neither is
+    /// known to be newer.
+    Unordered,
 }
 
 impl VersionCheck {
     /// Compares the daemon (`theirs`) with this program (`ours`): each its
     /// protocol, its version such as `1.2.3`, and its build.
     pub fn compare(ours: (u32, &str, &BuildInfo), theirs: (u32, &str, &BuildInfo)) -> VersionCheck {
-        let order = theirs.0.cmp(&ours.0);
-        match order.then_with(|| release(theirs.1).cmp(&release(ours.1))) {
+        let order = match theirs.0.cmp(&ours.0) {
+            Ordering::Equal => compare_versions(theirs.1, ours.1),
+            other => Some(other),
+        };
+        let Some(order) = order else {
+            return VersionCheck::Unordered;
+        };
+        match order {
             Ordering::Less => VersionCheck::Older,
             Ordering::Greater => VersionCheck::Newer,
             // Who does not know its build cannot claim that it differs.
@@ -80,18 +90,6 @@ impl VersionCheck {
             Ordering::Equal => VersionCheck::OtherBuild,
         }
     }
-}
-
-/// The numbers of a version before any pre-release or build suffix; a version
-/// with a pre-release suffix is older than the one without.
-fn release(version: &str) -> (Vec<u64>, bool, &str) {
-    let version = version.split('+').next().unwrap_or(version);
-    let (numbers, suffix) = version.split_once('-').unwrap_or((version, ""));
-    let numbers = numbers
-        .split('.')
-        .map(|number| number.parse().unwrap_or(0))
-        .collect();
-    (numbers, suffix.is_empty(), suffix)
 }
 
 #[cfg(test)]
@@ -122,6 +120,9 @@ mod tests {
         assert_eq!(check((1, "1.2.0"), (1, "1.2.0-rc.1")), VersionCheck::Older);
         assert_eq!(check((2, "1.2.0"), (1, "9.0.0")), VersionCheck::Older);
         assert_eq!(check((1, "9.2.0"), (2, "1.0.0")), VersionCheck::Newer);
+        assert_eq!(check((1, "one"), (1, "1.0.0")), VersionCheck::Unordered);
+        assert_eq!(check((1, "one"), (2, "1.0.0")), VersionCheck::Newer);
+        assert_eq!(check((1, "one"), (1, "one")), VersionCheck::OtherBuild);
         for (ours, theirs) in [(&a, &a), (&a, &unknown), (&unknown, &b)] {
             let check = VersionCheck::compare((1, "1.0.0", ours), (1, "1.0.0", theirs));
             assert_eq!(check, VersionCheck::Same);
