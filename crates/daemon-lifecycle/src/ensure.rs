@@ -152,7 +152,8 @@ impl<'a> Ensure<'a> {
         self.instance.name().to_owned()
     }
 
-    /// A lock that stands in a wrong place is a fault of the place.
+    /// A lock that stands in a wrong place is a fault of the place, and one that cannot
+    /// be used tells nothing about other processes.
     fn lock_error(
         &self,
         error: LockError,
@@ -163,7 +164,11 @@ impl<'a> Ensure<'a> {
                 name: self.name(),
                 source,
             },
-            other => otherwise(self.name(), Box::new(other)),
+            held @ LockError::Held { .. } => otherwise(self.name(), Box::new(held)),
+            source => EnsureError::Start {
+                name: self.name(),
+                source: Box::new(source),
+            },
         }
     }
 

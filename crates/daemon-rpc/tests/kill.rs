@@ -12,7 +12,7 @@ use std::env;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{self, Child, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use daemon_contract::Endpoint;
 use daemon_rpc::{
@@ -153,6 +153,13 @@ fn a_server_without_descriptors_serves_again_when_there_are_some() {
         .collect();
     let success = Outcome::Finished(EndStatus::Exit(0));
     assert_eq!(early.run(&Command::new("exit 0"), |_| {}), success);
+    // Nor does it try again and again: that would take all the time there is.
+    let (began, before) = (Instant::now(), processor_ticks(&server));
+    while began.elapsed() < Duration::from_secs(1) {
+        let ticks = processor_ticks(&server) - before;
+        assert!(ticks < 50, "{ticks} ticks of work while there is none");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
     drop(crowd);
     assert_eq!(
         connect(&endpoint).run(&Command::new("exit 0"), |_| {}),
@@ -160,6 +167,16 @@ fn a_server_without_descriptors_serves_again_when_there_are_some() {
     );
     server.kill().unwrap();
     server.wait().unwrap();
+}
+
+/// The time of the processor that it has had, in hundredths of a second (fields 14 and
+/// 15 of proc(5)).
+fn processor_ticks(process: &Child) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap();
+    let (_, rest) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let ticks = |field: usize| fields[field - 3].parse::<u64>().unwrap();
+    ticks(14) + ticks(15)
 }
 
 /// Resident memory of a process, in bytes.

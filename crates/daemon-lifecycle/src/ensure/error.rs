@@ -52,8 +52,8 @@ pub enum EnsureError {
         #[source]
         source: io::Error,
     },
-    /// The lock of starts was not to be had.
-    #[error("could not start `{name}`, since another start of it does not end")]
+    /// The lock of starts was not to be had, or none of the locks can be used.
+    #[error("could not start `{name}`{}", why(source))]
     Start {
         /// The daemon.
         name: String,
@@ -111,4 +111,11 @@ pub enum EnsureError {
         /// Its log.
         log: PathBuf,
     },
+}
+
+fn why(error: &LockError) -> &'static str {
+    match error {
+        LockError::Held { .. } => ", since another start of it does not end",
+        _ => "",
+    }
 }

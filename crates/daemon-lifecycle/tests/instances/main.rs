@@ -9,6 +9,7 @@
 
 mod faults_of_clients;
 mod faults_of_daemons;
+mod full_disk;
 mod kit;
 mod many_clients;
 mod naive;
