@@ -10,6 +10,10 @@ use vx_proto::command::{BuildEvent, BuildRequest};
 use vx_tree::SourceTree;
 
 use crate::backends::{BackendError, Ready};
+use crate::cargo::CargoError;
+use crate::cargo_home::{CargoHome, CargoHomeError};
+use crate::changed;
+use crate::lock_file;
 use crate::memory::{Memory, RequestKey, Standing};
 use crate::outcome::Outcome;
 use crate::packages::PackageError;
@@ -33,6 +37,9 @@ pub(crate) enum BuildError {
     /// No toolchain, or one that cannot be an input.
     #[error(transparent)]
     Toolchain(#[from] ToolchainError),
+    /// Nowhere to fetch dependencies to.
+    #[error(transparent)]
+    CargoHome(#[from] CargoHomeError),
     /// No plan.
     #[error(transparent)]
     Project(#[from] ProjectError),
@@ -206,7 +213,16 @@ async fn survey(
         });
     }
     let toolchain = state.toolchains.of_build(request, reporter).await?;
-    let project = Arc::new(Project::ask(toolchain, request, reporter).await?);
+    let home = tokio::task::spawn_blocking({
+        let (homes, request) = (state.cargo_homes.clone(), request.clone());
+        move || homes.prepare(&request)
+    });
+    let home = home.await??;
+    let asked = Project::ask(toolchain, request, &home, reporter).await;
+    if let Err(ProjectError::Cargo(error)) = &asked {
+        tell_what_changed(state, request, &home, error, reporter).await;
+    }
+    let project = Arc::new(asked?);
     let (sources, trees) = read_sources(state, &project).await?;
     // Cargo may have written a lock file.
     let surroundings = surroundings_of(state, request).await?;
@@ -223,6 +239,30 @@ async fn survey(
         trees,
         surroundings,
     })
+}
+
+/// Says more than cargo about an archive that is not the one of the lock file.
+async fn tell_what_changed(
+    state: &State,
+    request: &BuildRequest,
+    home: &CargoHome,
+    error: &CargoError,
+    reporter: &Reporter,
+) {
+    let CargoError::Refused { message, .. } = error else {
+        return;
+    };
+    if !changed::is_complaint(message) {
+        return;
+    }
+    let request = request.clone();
+    let locked = tokio::task::spawn_blocking(move || lock_file::of_request(&request)).await;
+    let locked = locked.unwrap_or_default();
+    if let Some(package) = changed::complaint(message, &locked) {
+        // Without it less is told.
+        let cache = state.toolchains.cache().await.ok();
+        changed::tell(package, home.downloads(), cache, reporter).await;
+    }
 }
 
 async fn surroundings_of(

@@ -13,6 +13,7 @@ use tokio::process::Command;
 use vx_proto::command::{BuildEvent, BuildKind, BuildRequest, Selection};
 use vx_toolchain::Toolchain;
 
+use crate::cargo_home::CargoHome;
 use crate::missing;
 use crate::report::Reporter;
 
@@ -55,6 +56,7 @@ pub(crate) struct Answers {
 pub(crate) struct Cargo<'a> {
     pub(crate) toolchain: &'a Toolchain,
     pub(crate) request: &'a BuildRequest,
+    pub(crate) home: &'a CargoHome,
 }
 
 impl Cargo<'_> {
@@ -93,7 +95,7 @@ impl Cargo<'_> {
             return;
         };
         let lock = Path::new(manifest.trim_end()).with_file_name("Cargo.lock");
-        let home = self.cargo_home();
+        let home = self.home.downloads().to_owned();
         let listed = tokio::task::spawn_blocking(move || {
             let lock = std::fs::read_to_string(lock).ok()?;
             Some(missing::packages(&lock, &home))
@@ -112,16 +114,6 @@ impl Cargo<'_> {
                 })
                 .await;
         }
-    }
-
-    /// Where cargo keeps what it downloads.
-    fn cargo_home(&self) -> PathBuf {
-        let variable = |name: &str| {
-            let found = self.request.env.iter().find(|(n, _)| n == name);
-            found.map(|(_, value)| PathBuf::from(value))
-        };
-        variable("CARGO_HOME")
-            .unwrap_or_else(|| variable("HOME").unwrap_or_default().join(".cargo"))
     }
 
     fn unit_graph(&self) -> Command {
@@ -190,6 +182,9 @@ impl Cargo<'_> {
             .current_dir(&self.request.cwd)
             .stdin(Stdio::null())
             .kill_on_drop(true);
+        if let Some(home) = self.home.variable() {
+            command.env("CARGO_HOME", home);
+        }
         if let Some(dir) = &self.request.selection.target_dir {
             command.env("CARGO_TARGET_DIR", dir);
         }
@@ -216,7 +211,10 @@ impl Cargo<'_> {
         };
         let mut printed = Vec::new();
         let mut limited = stdout.take(OUTPUT_LIMIT);
-        let (read, said) = tokio::join!(limited.read_to_end(&mut printed), relay(stderr, reporter));
+        let (read, said) = tokio::join!(
+            limited.read_to_end(&mut printed),
+            self.relay(stderr, reporter)
+        );
         read.map_err(failed)?;
         let status = child.wait().await.map_err(failed)?;
         if !status.success() {
@@ -226,31 +224,39 @@ impl Cargo<'_> {
             });
         }
         String::from_utf8(printed)
+            .map(|printed| self.home.translate(printed))
             .map_err(|e| failed(io::Error::new(io::ErrorKind::InvalidData, e)))
     }
-}
 
-/// Passes on what cargo says, line by line, and returns the last lines of it.
-async fn relay(stderr: impl tokio::io::AsyncRead + Unpin, reporter: Option<&Reporter>) -> String {
-    const KEPT: usize = 16 << 10;
-    let mut lines = BufReader::new(stderr);
-    let mut kept = String::new();
-    let mut line = Vec::new();
-    while let Ok(1..) = lines.read_until(b'\n', &mut line).await {
-        if let Some(reporter) = reporter {
-            reporter.cargo_says(&line).await;
+    /// Passes on what cargo says, line by line, and returns the last lines of it.
+    async fn relay(
+        &self,
+        stderr: impl tokio::io::AsyncRead + Unpin,
+        reporter: Option<&Reporter>,
+    ) -> String {
+        const KEPT: usize = 16 << 10;
+        let mut lines = BufReader::new(stderr);
+        let mut kept = String::new();
+        let mut line = Vec::new();
+        while let Ok(1..) = lines.read_until(b'\n', &mut line).await {
+            let text = self
+                .home
+                .translate(String::from_utf8_lossy(&line).into_owned());
+            if let Some(reporter) = reporter {
+                reporter.cargo_says(text.as_bytes()).await;
+            }
+            kept.push_str(&text);
+            if kept.len() > KEPT {
+                let cut = kept.len() - KEPT / 2;
+                let cut = (cut..kept.len())
+                    .find(|&i| kept.is_char_boundary(i))
+                    .unwrap_or(0);
+                kept.drain(..cut);
+            }
+            line.clear();
         }
-        kept.push_str(&String::from_utf8_lossy(&line));
-        if kept.len() > KEPT {
-            let cut = kept.len() - KEPT / 2;
-            let cut = (cut..kept.len())
-                .find(|&i| kept.is_char_boundary(i))
-                .unwrap_or(0);
-            kept.drain(..cut);
-        }
-        line.clear();
+        kept
     }
-    kept
 }
 
 /// The arguments of `cargo build` for a selection, as the user gave them to vx.

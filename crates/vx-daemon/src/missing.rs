@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use toml::{Table, Value};
+use crate::lock_file::{self, Locked};
 
 /// Words with which cargo says that it would have needed the network.
 const SIGNS: [&str; 2] = ["--offline was specified", "you're using offline mode"];
@@ -20,33 +20,23 @@ pub(crate) fn is_offline_failure(words: &str) -> bool {
 pub(crate) fn packages(lock: &str, cargo_home: &Path) -> Vec<String> {
     let registries = directories(&cargo_home.join("registry/cache"));
     let repositories = directories(&cargo_home.join("git/checkouts"));
-    let is_there = |name: &str, version: &str, source: &str| {
-        if let Some((_, revision)) = source
-            .strip_prefix("git+")
-            .and_then(|git| git.split_once('#'))
-        {
-            let short = revision.get(..7).unwrap_or(revision);
-            return repositories.iter().any(|dir| dir.join(short).is_dir());
+    let is_there = |package: &Locked| match package.revision() {
+        Some(revision) => repositories.iter().any(|dir| dir.join(revision).is_dir()),
+        None => {
+            let archive = package.archive();
+            registries.iter().any(|dir| dir.join(&archive).is_file())
         }
-        let archive = format!("{name}-{version}.crate");
-        registries.iter().any(|dir| dir.join(&archive).is_file())
     };
-    let table: Table = lock.parse().unwrap_or_default();
-    let packages = table.get("package").and_then(Value::as_array);
-    let missing: BTreeSet<String> = packages
-        .into_iter()
-        .flatten()
-        .filter_map(|package| {
-            let field = |name: &str| package.get(name).and_then(Value::as_str);
-            let (name, version) = (field("name")?, field("version")?);
-            let source = field("source")?;
-            (!is_there(name, version, source)).then(|| format!("{name} {version}"))
-        })
+    let missing: BTreeSet<String> = lock_file::packages(lock)
+        .iter()
+        .filter(|package| !is_there(package))
+        .map(|package| format!("{} {}", package.name, package.version))
         .collect();
     missing.into_iter().collect()
 }
 
-fn directories(parent: &Path) -> Vec<PathBuf> {
+/// The entries of a directory; none where it cannot be read.
+pub(crate) fn directories(parent: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).collect()
 }

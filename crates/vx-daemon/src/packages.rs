@@ -37,6 +37,9 @@ pub(crate) enum PackageError {
     /// Its files are not those that Cargo.lock means.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// They were not, in a place that is not the user's, so that they are gone now.
+    #[error(transparent)]
+    Discarded(VerifyError),
 }
 
 /// The packages of one build.
@@ -52,16 +55,19 @@ pub(crate) struct PackageTrees {
 #[derive(Debug)]
 pub(crate) struct Packages {
     records: PathBuf,
+    /// Where wrong packages may be removed.
+    ours: Option<PathBuf>,
     known: Mutex<HashMap<(String, PathBuf), Arc<SourceTree>>>,
     /// Contents of vendored packages that were found to be right.
     vendored: Mutex<HashSet<(String, Digest)>>,
 }
 
 impl Packages {
-    /// Trees recorded below `records`, a directory of the daemon.
-    pub(crate) fn new(records: PathBuf) -> Packages {
+    /// Trees recorded below `records`, a directory of the daemon; packages below `ours` that are wrong are removed, so that cargo fetches them anew.
+    pub(crate) fn new(records: PathBuf, ours: Option<PathBuf>) -> Packages {
         Packages {
             records,
+            ours,
             known: Mutex::default(),
             vendored: Mutex::default(),
         }
@@ -91,7 +97,7 @@ impl Packages {
             }
             None => {
                 let tree = hash(&package.identity, &package.root, &DigestCache::default())?;
-                let verified = package.verify(&tree.files)?;
+                let verified = self.verified(package, &tree)?;
                 // Without the record the next daemon reads the package again; that is no reason to fail.
                 let _written = write(&place, &tree);
                 (tree, verified)
@@ -100,6 +106,21 @@ impl Packages {
         let tree = Arc::new(tree);
         self.lock().insert(key, tree.clone());
         Ok((tree, verified))
+    }
+
+    fn verified(&self, package: &Immutable, tree: &SourceTree) -> Result<Verified, PackageError> {
+        let error = match package.verify(&tree.files) {
+            Ok(verified) => return Ok(verified),
+            Err(error) => error,
+        };
+        let is_ours = self
+            .ours
+            .as_ref()
+            .is_some_and(|ours| package.root.starts_with(ours));
+        Err(match is_ours && package.discard().is_ok() {
+            true => PackageError::Discarded(error),
+            false => error.into(),
+        })
     }
 
     /// The trees of all packages, on as many threads as there are processors.
@@ -232,7 +253,7 @@ mod tests {
         fs::write(root.join("lib.rs"), "").unwrap();
         let records = dir.path().join("records");
         let tree = |identity: &str, root: &Path| {
-            Packages::new(records.clone()).tree(&package(identity, root))
+            Packages::new(records.clone(), None).tree(&package(identity, root))
         };
         let (first, verified) = tree("a 1.0.0 abc", &root).unwrap();
         assert_eq!(verified, Verified::NotAsked);
@@ -250,7 +271,7 @@ mod tests {
         let root = dir.path().join("a");
         fs::create_dir(&root).unwrap();
         fs::write(root.join("lib.rs"), "1").unwrap();
-        let packages = Packages::new(dir.path().join("records"));
+        let packages = Packages::new(dir.path().join("records"), None);
         let digest = || packages.tree(&package("a", &root)).unwrap().0.digest;
         let first = digest();
         fs::write(root.join("lib.rs"), "2").unwrap();
@@ -269,7 +290,7 @@ mod tests {
                 package(&number.to_string(), &root)
             })
             .collect();
-        let packages = Packages::new(dir.path().join("records"));
+        let packages = Packages::new(dir.path().join("records"), None);
         all[3].checksum = Some("abc".to_owned());
         let found = packages.trees(&all).unwrap();
         assert_eq!(found.trees.len(), 20);

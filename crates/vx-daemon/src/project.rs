@@ -14,6 +14,7 @@ use vx_toolchain::Toolchain;
 use vx_tree::{SourceTree, Stamp};
 
 use crate::cargo::{Answers, Cargo, CargoError, print_cfg};
+use crate::cargo_home::CargoHome;
 use crate::report::Reporter;
 
 /// Why a project cannot be planned.
@@ -82,11 +83,13 @@ impl Project {
     pub(crate) async fn ask(
         toolchain: Toolchain,
         request: &BuildRequest,
+        home: &CargoHome,
         reporter: &Reporter,
     ) -> Result<Project, ProjectError> {
         let cargo = Cargo {
             toolchain: &toolchain,
             request,
+            home,
         };
         let stamped = toolchain.clone();
         let stamps = tokio::task::spawn_blocking(move || toolchain_stamps(&stamped)).await?;

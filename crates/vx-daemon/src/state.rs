@@ -1,5 +1,6 @@
 //! What lives as long as the daemon.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
@@ -9,6 +10,7 @@ use vx_proto::token::Token;
 use vx_tree::{DigestCache, Records};
 
 use crate::backends::Backends;
+use crate::cargo_home::CargoHomes;
 use crate::deliver::Deliverer;
 use crate::history::History;
 use crate::memory::Memories;
@@ -20,6 +22,7 @@ use crate::turns::Turns;
 pub(crate) struct State {
     pub(crate) settings: Settings,
     pub(crate) backends: Backends,
+    pub(crate) cargo_homes: CargoHomes,
     pub(crate) packages: Packages,
     pub(crate) toolchains: Toolchains,
     pub(crate) digests: Arc<DigestCache>,
@@ -36,8 +39,11 @@ impl State {
     /// The state of a daemon that has just started.
     pub(crate) fn new(settings: Settings, token: Token) -> State {
         let records = |name: &str| settings.home.join("daemon").join(name);
+        let cargo_homes = CargoHomes::new(&settings);
+        let ours = cargo_homes.shared().map(Path::to_owned);
         State {
-            packages: Packages::new(records("packages")),
+            packages: Packages::new(records("packages"), ours),
+            cargo_homes,
             toolchains: Toolchains::new(settings.download_cache_dir()),
             history: History::new(records("history")),
             backends: Backends::new(settings.clone(), token),

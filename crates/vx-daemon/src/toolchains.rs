@@ -177,9 +177,9 @@ impl Toolchains {
         .await?
     }
 
-    /// The distribution server of the client.
-    pub(crate) async fn dist(&self, client: &Client) -> Result<Dist, ToolchainError> {
-        let cache = match self.cache.get() {
+    /// The download cache.
+    pub(crate) async fn cache(&self) -> Result<Cache, ToolchainError> {
+        Ok(match self.cache.get() {
             Some(cache) => cache.clone(),
             None => {
                 let directory = self.directory.clone();
@@ -187,9 +187,13 @@ impl Toolchains {
                 let cache = tokio::task::spawn_blocking(open).await??;
                 self.cache.get_or_init(|| cache).clone()
             }
-        };
+        })
+    }
+
+    /// The distribution server of the client.
+    pub(crate) async fn dist(&self, client: &Client) -> Result<Dist, ToolchainError> {
         Ok(Dist {
-            cache,
+            cache: self.cache().await?,
             store: self.store.clone(),
             server: client.server()?,
             host: host_triple(),

@@ -5,7 +5,7 @@
 //! Vendored packages have no archive but a list of hashes of their files, as `cargo vendor` writes it.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -141,6 +141,23 @@ impl Immutable {
         Some(cache.join(format!("{}-{}.crate", self.name, self.version)))
     }
 
+    /// Removes the package and its archive, so that cargo fetches it anew. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be removed; a user has to do it then.
+    pub(crate) fn discard(&self) -> io::Result<()> {
+        let gone = |removed: io::Result<()>| match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        };
+        // While the archive is there, cargo would unpack it again.
+        if let Some(archive) = self.archive() {
+            gone(fs::remove_file(archive))?;
+        }
+        gone(fs::remove_dir_all(&self.root))
+    }
+
     fn compare_archive(
         &self,
         archive: &Path,
@@ -236,7 +253,8 @@ impl Immutable {
     }
 }
 
-fn sha256(path: &Path) -> io::Result<String> {
+/// The SHA-256 of a file, in lower-case hexadecimal digits. Blocks.
+pub(crate) fn sha256(path: &Path) -> io::Result<String> {
     let mut hasher = sha2::Sha256::new();
     let mut file = File::open(path)?;
     let mut buffer = vec![0; 128 << 10];
@@ -284,7 +302,6 @@ fn contents(archive: &Path) -> io::Result<BTreeMap<String, (Digest, bool)>> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::io::Write;
 
     use vx_tree::{DigestCache, scan};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use vx_tree::{DigestCache, HashError, Rules, Scan, ScanError, SourceTree, Stamp, scan};
 
+use crate::cargo_home;
+
 /// Why the sources could not be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SourcesError {
@@ -78,7 +80,7 @@ impl Surroundings {
                 .map(|(_, value)| PathBuf::from(value))
         };
         let home = variable("HOME").unwrap_or_default();
-        let cargo_home = variable("CARGO_HOME").unwrap_or_else(|| home.join(".cargo"));
+        let cargo_home = cargo_home::of_user(environment, directory);
         let rustup_home = variable("RUSTUP_HOME").unwrap_or_else(|| home.join(".rustup"));
         let above = directory.ancestors().flat_map(|dir| {
             [

@@ -78,7 +78,7 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: VX_DOWNLOAD_CACHE_DIR,
         default: "`download` in `VX_HOME`",
-        meaning: "The download cache with the toolchains that were fetched, which several `VX_HOME`s may share.",
+        meaning: "The download cache with the toolchains and crates that were fetched, which several `VX_HOME`s may share.",
     },
     Variable {
         name: VX_DIST_SERVER,

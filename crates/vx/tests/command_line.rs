@@ -89,7 +89,8 @@ fn help_teaches() {
           Directories, joined like `PATH`, that vx-execd shows to actions where they are equal to a tree
           in the store.
       VX_DOWNLOAD_CACHE_DIR (default: `download` in `VX_HOME`)
-          The download cache with the toolchains that were fetched, which several `VX_HOME`s may share.
+          The download cache with the toolchains and crates that were fetched, which several `VX_HOME`s
+          may share.
       VX_DIST_SERVER (default: `RUSTUP_DIST_SERVER`, else static.rust-lang.org)
           The server that toolchains are fetched from, as an `https`, `http` or `file` URL.
       NO_COLOR, CLICOLOR_FORCE, CARGO_TERM_COLOR
