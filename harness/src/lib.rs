@@ -1,10 +1,12 @@
-//! What the system tests of vx have in common: projects to build, a way to say which units a build ran, and the processes behind it.
+//! What the system tests of vx have in common: projects to build, registries to fetch from, a way to say which units a build ran, and the processes behind it.
 //!
 //! The tests know vx by its programs only: whatever they assert is what a user could see.
 
 pub mod processes;
 mod project;
+pub mod registry;
 mod units;
 
 pub use project::{Project, application, layers};
+pub use registry::Registry;
 pub use units::{Build, build};
