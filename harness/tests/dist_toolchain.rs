@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use harness::Project;
 use harness::processes::{service, wait_for_end_of};
-use vx_testkit::{Command, Flavour, HttpFault, RustDist, TestEnv, wait_until};
+use harness::registry::{CRATES_IO, Registry};
+use vx_testkit::{Command, Flavour, HttpFault, HttpFixture, RustDist, TestEnv, wait_until};
 
 /// How long something may take to appear on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Guards against a build that hangs while many others run.
+const LIMIT: Duration = Duration::from_secs(250);
 
 fn host() -> String {
     format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
@@ -41,6 +44,23 @@ fn project<'a>(env: &'a TestEnv) -> Project<'a> {
     project
 }
 
+/// As [`project`], with a crate from a registry that stands in for crates.io.
+fn greeter<'a>(env: &'a TestEnv, registry: &Registry) -> Project<'a> {
+    let project = project(env);
+    project.edit(
+        "Cargo.toml",
+        "edition = \"2021\"\n",
+        "edition = \"2021\"\n[dependencies]\ngreeting = \"1\"\n",
+    );
+    project.write("Cargo.lock", &registry.lock_of("hello", CRATES_IO));
+    project.write(".cargo/config.toml", &registry.in_place_of_crates_io());
+    project.write(
+        "src/main.rs",
+        "fn main() { println!(\"{}\", greeting::GREETING); }\n",
+    );
+    project
+}
+
 /// Programs that know their version, and a component with a file of `size` bytes.
 fn made_up(size: usize) -> RustDist {
     let rustc = format!(
@@ -65,7 +85,7 @@ fn installed(cache: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_fetched_toolchain_builds_with_every_other_one_hidden_and_is_fetched_once() {
+fn many_homes_that_build_at_once_fetch_each_thing_once_with_every_other_toolchain_hidden() {
     let sysroot = rustc(&["--print", "sysroot"]);
     let version = rustc(&["--version"]);
     let dist = ["rustc", "cargo", "rust-std"]
@@ -75,20 +95,24 @@ fn a_fetched_toolchain_builds_with_every_other_one_hidden_and_is_fetched_once() 
             |dist, component| dist.installed(component, sysroot.trim()),
         )
         .start();
+    let registry = Registry::start();
+    let greeting = "pub const GREETING: &str = \"hello from a fetched toolchain\";\n";
+    registry.publish("greeting", "1.0.0", greeting, &[]);
     let shared = tempfile::tempdir().unwrap();
-    // Several users of one cache, all at once.
-    let envs: Vec<TestEnv> = (0..3).map(|_| TestEnv::vx()).collect();
+    // Several users of one cache, who have nothing, all at once.
+    let envs: Vec<TestEnv> = (0..16).map(|_| TestEnv::vx()).collect();
     std::thread::scope(|scope| {
         for env in &envs {
-            let (dist, cache) = (&dist, shared.path());
+            let (dist, registry, cache) = (&dist, &registry, shared.path());
             scope.spawn(move || {
-                let project = project(env);
+                let project = greeter(env, registry);
                 let run = vx(env, dist, cache)
-                    .args(["build", "-v"])
+                    .args(["build", "-v", "--locked"])
                     .current_dir(project.dir())
+                    .timeout(LIMIT)
                     .run()
                     .expect_success();
-                assert!(run.stderr().contains("1 built"), "{run}");
+                assert!(run.stderr().contains("2 built"), "{run}");
                 let program = env.command(project.output("debug/hello").to_str().unwrap());
                 let said = program.run().expect_success();
                 assert_eq!(said.stdout(), "hello from a fetched toolchain\n");
@@ -98,11 +122,40 @@ fn a_fetched_toolchain_builds_with_every_other_one_hidden_and_is_fetched_once() 
     for component in ["rustc", "cargo", "rust-std"] {
         dist.server().assert_requests(dist.tarball(component), 1);
     }
-    let requests = dist.server().requests().len();
-    assert_eq!(requests, 5, "{:#?}", dist.server().requests());
+    let archive = registry.archive("greeting", "1.0.0");
+    registry.server().assert_requests(&archive, 1);
+    let asked = || {
+        let count = |server: &HttpFixture| server.requests().len();
+        (count(dist.server()), count(registry.server()))
+    };
+    // The hash of the manifest and the manifest; the settings of the registry and its entry.
+    let requests = asked();
+    assert_eq!(requests, (5, 3), "{:#?}", dist.server().requests());
+    // All of them once more, with everything but the downloads forgotten.
+    for env in &envs {
+        vx(env, &dist, shared.path())
+            .arg("kill")
+            .run()
+            .expect_success();
+        fs::remove_dir_all(env.dir("vx-home")).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for env in &envs {
+            let (dist, registry, cache) = (&dist, &registry, shared.path());
+            scope.spawn(move || {
+                let project = greeter(env, registry);
+                let again = vx(env, dist, cache)
+                    .args(["build", "-v", "--locked", "--release"])
+                    .current_dir(project.dir());
+                let run = again.timeout(LIMIT).run().expect_success();
+                assert!(run.stderr().contains("2 built"), "{run}");
+            });
+        }
+    });
+    assert_eq!(asked(), requests);
     // Another one later, who has no network at all.
     let sealed = TestEnv::vx_builder(Flavour::Unix).require_sealed().build();
-    let hello = project(&sealed);
+    let hello = greeter(&sealed, &registry);
     vx(&sealed, &dist, shared.path())
         .args(["build", "--offline"])
         .current_dir(hello.dir())
@@ -123,7 +176,7 @@ fn a_fetched_toolchain_builds_with_every_other_one_hidden_and_is_fetched_once() 
     ] {
         assert!(shown.stdout().contains(&text), "{shown}");
     }
-    assert_eq!(dist.server().requests().len(), requests);
+    assert_eq!(asked(), requests);
     // What was changed by hand is noticed, and is installed anew.
     let rustlib = installed(shared.path())
         .into_iter()
