@@ -2,11 +2,13 @@
 //!
 //! The tests know vx by its programs only: whatever they assert is what a user could see.
 
+mod ambush;
 pub mod processes;
 mod project;
 pub mod registry;
 mod units;
 
+pub use ambush::Ambush;
 pub use project::{Project, application, layers};
 pub use registry::Registry;
 pub use units::{Build, build};

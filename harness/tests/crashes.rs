@@ -11,10 +11,12 @@ use harness::processes::{
 };
 use harness::{Project, build};
 use rustix::process::Signal;
-use vx_testkit::{Run, Running, TestEnv};
+use vx_testkit::{Run, Running, TestEnv, wait_until};
 
 /// How long Ctrl+C may take until nothing of the build runs.
 const AT_ONCE: Duration = Duration::from_secs(1);
+/// How long something may take to appear on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the compiler counts; it takes it some seconds.
 const STEPS: &str = "2_000_000";
 
@@ -178,6 +180,46 @@ fn the_store_is_killed() {
     let run = backend_is_killed("vx-casd");
     assert_eq!(run.code(), Some(4), "{run}");
     assert!(run.stderr().contains("vx-casd"), "{run}");
+}
+
+#[test]
+fn the_store_is_killed_in_the_middle_of_an_upload() {
+    const BIG: usize = 256 << 20;
+    let env = TestEnv::vx();
+    let project = Project::hello(&env, "app", "small");
+    build(&project, &[]);
+    // Sources are uploaded with what lies beside them.
+    fs::write(project.dir().join("src/big.bin"), vec![7; BIG]).unwrap();
+    project.edit("src/main.rs", "small", "large");
+    let vx = env.command("vx").arg("build").current_dir(project.dir());
+    let vx = vx.spawn();
+    let store = env.dir("vx-home").join("cas");
+    wait_until("a large file that is being stored", PATIENCE, || {
+        let sizes = fs::read_dir(store.join("tmp")).unwrap().flatten();
+        let sizes: Vec<u64> = sizes
+            .filter_map(|entry| Some(entry.metadata().ok()?.len()))
+            .collect();
+        match sizes.iter().any(|size| *size > 0 && *size < BIG as u64) {
+            true => Ok(()),
+            false => Err(format!("{sizes:?}")),
+        }
+    });
+    service(&env, "vx-casd").kill();
+    let run = vx.wait();
+    assert_eq!(run.code(), Some(4), "{run}");
+    check_blobs(&store.join("blobs/blake3"));
+    let next = build(&project, &[]);
+    assert_eq!(next.ran, ["app build bin"], "{}", next.run);
+    let said = env.command(project.output("debug/app").to_str().unwrap());
+    assert_eq!(said.run().expect_success().stdout(), "large\n");
+    check_blobs(&store.join("blobs/blake3"));
+    let left = fs::read_dir(store.join("tmp")).unwrap().flatten();
+    let left: Vec<_> = left
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_none_or(|e| e != "owner"))
+        .collect();
+    assert_eq!(left, Vec::<std::path::PathBuf>::new());
+    env.finish();
 }
 
 #[test]

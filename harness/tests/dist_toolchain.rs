@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use harness::Project;
 use harness::processes::{service, wait_for_end_of};
 use harness::registry::{CRATES_IO, Registry};
+use harness::{Ambush, Project};
 use vx_testkit::{Command, Flavour, HttpFault, HttpFixture, RustDist, TestEnv, wait_until};
 
 /// How long something may take to appear on a loaded machine.
@@ -289,13 +289,44 @@ fn a_daemon_that_is_killed_leaves_nothing_half_installed() {
     kill();
     assert_eq!(running.wait().code(), Some(4));
     let requests = dist.server().requests_for(dist.tarball("rust-std")).len();
+    // … and of making it an input, when all is unpacked and nothing is written down about it.
+    kill_while_hashing(&env, &dist, cache.path(), install);
     install().run().expect_success();
     assert_eq!(installed(cache.path()).len(), 3);
+    let shown = list(&env, &dist, cache.path()).run().expect_success();
+    assert!(shown.stdout().contains("1.99.0"), "{shown}");
     dist.server()
         .assert_requests(dist.tarball("rust-std"), requests);
     let tmp = fs::read_dir(cache.path().join("toolchains/v1/tmp"));
     assert_eq!(tmp.unwrap().count(), 0);
     env.finish();
+}
+
+fn list(env: &TestEnv, dist: &RustDist, cache: &Path) -> Command {
+    vx(env, dist, cache).args(["toolchain", "list", "--message-format", "json"])
+}
+
+/// Kills the daemon between the moment at which a toolchain is in its place and the one at which it counts as installed.
+fn kill_while_hashing(env: &TestEnv, dist: &RustDist, cache: &Path, install: impl Fn() -> Command) {
+    let directory = cache.join("toolchains/v1/installed");
+    for _ in 0..10 {
+        list(env, dist, cache).run().expect_success();
+        let ambush = Ambush::at(&directory);
+        let running = install().spawn();
+        ambush.kill(&service(env, "vx-daemon"), |name| !name.contains('.'));
+        assert_eq!(running.wait().code(), Some(4));
+        let left = installed(cache);
+        assert!(!left.is_empty());
+        if left.iter().all(|path| path.is_dir()) {
+            let shown = list(env, dist, cache).run().expect_success();
+            assert!(!shown.stdout().contains("1.99.0"), "{shown}");
+            return;
+        }
+        // It was done before it was killed, as may happen on a loaded machine.
+        fs::remove_dir_all(&directory).unwrap();
+        fs::create_dir(&directory).unwrap();
+    }
+    panic!("the toolchain was always hashed before the daemon was killed");
 }
 
 #[test]
