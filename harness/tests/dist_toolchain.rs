@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers as well")]
 
+#[path = "../../crates/vx-toolchain/tests/server/signer.rs"]
+mod signer;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -128,9 +131,9 @@ fn many_homes_that_build_at_once_fetch_each_thing_once_with_every_other_toolchai
         let count = |server: &HttpFixture| server.requests().len();
         (count(dist.server()), count(registry.server()))
     };
-    // The hash of the manifest and the manifest; the settings of the registry and its entry.
+    // The hash of the manifest, the manifest, and a signature that is not there; the settings of the registry and its entry.
     let requests = asked();
-    assert_eq!(requests, (5, 3), "{:#?}", dist.server().requests());
+    assert_eq!(requests, (6, 3), "{:#?}", dist.server().requests());
     // All of them once more, with everything but the downloads forgotten.
     for env in &envs {
         vx(env, &dist, shared.path())
@@ -222,7 +225,7 @@ fn many_homes_with_one_cache_cause_one_download_of_each_thing() {
             .map(|thread| thread.join().unwrap())
             .collect()
     });
-    assert_eq!(dist.server().requests().len(), 5, "{said:#?}");
+    assert_eq!(dist.server().requests().len(), 6, "{said:#?}");
     // Those who downloaded told about each file; everybody got the toolchain.
     let count = |text: &str| {
         said.iter()
@@ -233,7 +236,7 @@ fn many_homes_with_one_cache_cause_one_download_of_each_thing() {
     assert_eq!(count("\"reason\":\"toolchain\""), 16, "{said:#?}");
     let later = TestEnv::vx();
     install(&later);
-    assert_eq!(dist.server().requests().len(), 5);
+    assert_eq!(dist.server().requests().len(), 6);
     later.finish();
     envs.into_iter().for_each(TestEnv::finish);
 }
@@ -364,6 +367,55 @@ fn a_full_disk_is_told_by_the_file_and_the_next_try_succeeds() {
     fs::remove_file(filler).unwrap();
     install().expect_success();
     assert_eq!(installed(&disk.path()).len(), 3);
+    env.finish();
+}
+
+#[test]
+fn a_server_of_ones_own_is_checked_with_a_key_of_ones_own() {
+    let dist = made_up(1);
+    let env = TestEnv::vx();
+    let cache = tempfile::tempdir().unwrap();
+    let key = env.home().join("server.asc");
+    let install = || {
+        vx(&env, &dist, cache.path())
+            .env("VX_DIST_KEY", &key)
+            .args(["toolchain", "install", "stable"])
+            .run()
+    };
+    let refused = |says: &str| {
+        let run = install();
+        assert_eq!(run.code(), Some(1), "{run}");
+        assert!(run.stderr().contains(says), "{run}");
+        assert_eq!(installed(cache.path()), Vec::<PathBuf>::new());
+    };
+    refused("which VX_DIST_KEY names");
+    fs::write(&key, "no key").unwrap();
+    refused("is no OpenPGP PUBLIC KEY BLOCK");
+    let signer = signer::Signer::new(1);
+    fs::write(&key, signer.key()).unwrap();
+    refused("the channel manifest is not signed");
+    let path = "/dist/channel-rust-stable.toml.asc";
+    let content = dist.manifest().as_bytes();
+    dist.server()
+        .file(path, signer::Signer::new(2).sign(content));
+    refused("which is not among those that may sign releases");
+    dist.server().file(path, signer.sign(b"other"));
+    refused("it is not a signature of this content");
+    dist.server().file(path, signer.sign(content));
+    let run = install().expect_success();
+    assert!(
+        run.stderr()
+            .contains("the channel manifest, signed by the key"),
+        "{run}"
+    );
+    let shown = vx(&env, &dist, cache.path())
+        .args(["+stable", "toolchain", "show"])
+        .run()
+        .expect_success();
+    assert!(
+        shown.stdout().contains("the manifest by the key"),
+        "{shown}"
+    );
     env.finish();
 }
 

@@ -35,6 +35,7 @@ pub(crate) fn teller(reporter: &Reporter, why: Option<String>) -> Tell {
                 name,
                 release,
                 date,
+                signed_by,
             } => {
                 let origin = why.as_deref().map(|why| format!(", {why}"));
                 note(
@@ -44,6 +45,16 @@ pub(crate) fn teller(reporter: &Reporter, why: Option<String>) -> Tell {
                         origin.unwrap_or_default()
                     ),
                 );
+                match signed_by {
+                    Some(key) => note(
+                        "Verified",
+                        format!("the channel manifest, signed by the key {key}"),
+                    ),
+                    None => note(
+                        "Unsigned",
+                        "the server offers no signature of the channel manifest".to_owned(),
+                    ),
+                }
             }
             Event::Download {
                 file,

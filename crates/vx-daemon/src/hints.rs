@@ -2,7 +2,7 @@
 
 use vx_plan::{Unit, UnitKind};
 use vx_toolchain::FindError;
-use vx_toolchain::dist::DistError;
+use vx_toolchain::dist::{DistError, SignatureError};
 
 use crate::deliver::DeliverError;
 use crate::ended::{Failure, RunError};
@@ -107,6 +107,19 @@ pub(crate) fn of_toolchain(error: &ToolchainError) -> Vec<String> {
             }
             DistError::NoRelease { .. } => {
                 "VX_DIST_SERVER and RUSTUP_DIST_SERVER choose another server".to_owned()
+            }
+            DistError::Signature {
+                source: SignatureError::UnknownKey(_),
+                ..
+            } => "VX_DIST_KEY names a file with the keys of a server of your own; nothing was installed"
+                .to_owned(),
+            DistError::Signature { .. } => {
+                "the manifest or its signature was changed on the way, or on the server; nothing was installed"
+                    .to_owned()
+            }
+            DistError::Unsigned { .. } => {
+                "the official server signs its manifests, and so must one whose keys VX_DIST_KEY names; nothing was installed"
+                    .to_owned()
             }
             error if vx_proto::causes(error).contains("no space is left") => {
                 "free some space, or set VX_DOWNLOAD_CACHE_DIR to a directory on another disk"

@@ -276,6 +276,7 @@ async fn installed(dist: &Dist, record: Record) -> Result<ToolchainInfo, Toolcha
         cargo: receipt.map(|receipt| receipt.cargo),
         server: Some(record.server),
         date: Some(record.date),
+        signed_by: record.signed_by,
         resolved: Some(record.resolved),
         components: record.components.into_iter().collect(),
         targets: record.targets.into_iter().collect(),

@@ -7,8 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use vx_download::{Cache, Options};
 use vx_proto::command::{BuildEvent, BuildRequest};
-use vx_proto::env::{EnvError, Settings};
-use vx_toolchain::dist::{DEFAULT_SERVER, Dist, DistError, Lease, Mode, Record, Store, Wanted};
+use vx_proto::env::{EnvError, Settings, VX_DIST_KEY};
+use vx_toolchain::dist::{
+    DEFAULT_SERVER, Dist, DistError, KeyRing, Lease, Mode, Record, Store, Wanted,
+};
 use vx_toolchain::{
     Choice, FindError, Found, Reason, Request, Rustup, RustupError, SelectError, Selection,
     Toolchain, ToolchainName, ToolchainTree, TreesError, find, host_triple, select,
@@ -38,6 +40,14 @@ pub(crate) enum ToolchainError {
     /// The download cache cannot be used.
     #[error("cannot use the download cache")]
     Cache(#[from] vx_download::Error),
+    /// The keys of the distribution server cannot be used.
+    #[error("cannot use the keys in `{}`, which {VX_DIST_KEY} names", path.display())]
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The client's environment makes no sense.
     #[error(transparent)]
     Environment(#[from] EnvError),
@@ -109,13 +119,19 @@ impl Client {
         }
     }
 
+    fn settings(&self) -> Result<Settings, EnvError> {
+        Settings::from_lookup(|name| self.request().variable(name).map(Into::into))
+    }
+
     /// The distribution server that the client's environment names, without a slash at the end.
     fn server(&self) -> Result<String, EnvError> {
-        let variable = |name: &str| self.request().variable(name).map(str::to_owned);
-        let settings = Settings::from_lookup(|name| variable(name).map(Into::into))?;
-        let server = settings
-            .dist_server
-            .or_else(|| variable("RUSTUP_DIST_SERVER"))
+        let rustups = self
+            .request()
+            .variable("RUSTUP_DIST_SERVER")
+            .map(str::to_owned);
+        let given = self.settings()?.dist_server;
+        let server = given
+            .or(rustups)
             .unwrap_or_else(|| DEFAULT_SERVER.to_owned());
         Ok(server.trim_end_matches('/').to_owned())
     }
@@ -192,8 +208,13 @@ impl Toolchains {
 
     /// The distribution server of the client.
     pub(crate) async fn dist(&self, client: &Client) -> Result<Dist, ToolchainError> {
+        let keys = match client.settings()?.dist_key {
+            Some(path) => Some(keys(path).await?),
+            None => None,
+        };
         Ok(Dist {
             cache: self.cache().await?,
+            keys,
             store: self.store.clone(),
             server: client.server()?,
             host: host_triple(),
@@ -289,6 +310,16 @@ impl Toolchains {
     }
 }
 
+/// The keys in a file.
+async fn keys(path: PathBuf) -> Result<KeyRing, ToolchainError> {
+    let read = tokio::fs::read_to_string(&path).await;
+    let parsed = match read {
+        Ok(text) => KeyRing::parse(&text).map_err(Into::into),
+        Err(error) => Err(error.into()),
+    };
+    parsed.map_err(|source| ToolchainError::Keys { path, source })
+}
+
 /// Why something is fetched, and from where, in words.
 fn why(reason: &Reason, lacks: &[String], server: &str) -> String {
     match lacks {
@@ -329,6 +360,7 @@ mod tests {
             release: "1.99.0".to_owned(),
             date: String::new(),
             manifest: String::new(),
+            signed_by: None,
             resolved: 1000,
             profile: None,
             components: BTreeSet::new(),

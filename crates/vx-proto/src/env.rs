@@ -27,6 +27,9 @@ pub const VX_DOWNLOAD_CACHE_DIR: &str = "VX_DOWNLOAD_CACHE_DIR";
 /// The server that releases of Rust are fetched from.
 pub const VX_DIST_SERVER: &str = "VX_DIST_SERVER";
 
+/// A file with the keys one of which has to have signed what comes from there.
+pub const VX_DIST_KEY: &str = "VX_DIST_KEY";
+
 /// One row of the table of variables.
 #[derive(Copy, Clone, Debug)]
 pub struct Variable {
@@ -85,6 +88,11 @@ pub const VARIABLES: &[Variable] = &[
         default: "`RUSTUP_DIST_SERVER`, else static.rust-lang.org",
         meaning: "The server that toolchains are fetched from, as an `https`, `http` or `file` URL.",
     },
+    Variable {
+        name: VX_DIST_KEY,
+        default: "the key of the Rust project",
+        meaning: "A file with OpenPGP keys, as `gpg --armor --export` writes it: channel manifests must be signed by one of them.",
+    },
 ];
 
 /// Why the environment gives no settings.
@@ -104,7 +112,7 @@ pub enum EnvError {
         /// What is wrong with it.
         source: EndpointError,
     },
-    /// A directory must be given by its absolute path.
+    /// A file or directory must be given by its absolute path.
     #[error("`{name}` is `{}`, which is not an absolute path", path.display())]
     NotAbsolute {
         /// The variable.
@@ -146,6 +154,8 @@ pub struct Settings {
     pub download_cache: Option<PathBuf>,
     /// The distribution server, when it was given; that of the client counts, not that of the daemon.
     pub dist_server: Option<String>,
+    /// The keys of that server, when they were given; those of the client count as well.
+    pub dist_key: Option<PathBuf>,
 }
 
 impl Settings {
@@ -172,12 +182,12 @@ impl Settings {
                 port,
             }),
         };
-        let directory = |name: &'static str| match get(name).map(PathBuf::from) {
+        let path = |name: &'static str| match get(name).map(PathBuf::from) {
             Some(path) if path.is_absolute() => Ok(Some(path)),
             Some(path) => Err(EnvError::NotAbsolute { name, path }),
             None => Ok(None),
         };
-        let home = match directory(VX_HOME)? {
+        let home = match path(VX_HOME)? {
             Some(home) => home,
             None => default_home(
                 get("XDG_DATA_HOME").map(PathBuf::from),
@@ -203,8 +213,9 @@ impl Settings {
             exec_trees: get(VX_EXEC_TREES)
                 .map(|paths| std::env::split_paths(&paths).collect())
                 .unwrap_or_default(),
-            download_cache: directory(VX_DOWNLOAD_CACHE_DIR)?,
+            download_cache: path(VX_DOWNLOAD_CACHE_DIR)?,
             dist_server: text(VX_DIST_SERVER)?,
+            dist_key: path(VX_DIST_KEY)?,
         })
     }
 
@@ -232,6 +243,9 @@ impl Settings {
         }
         if let Some(server) = &self.dist_server {
             variables.push((VX_DIST_SERVER.into(), server.into()));
+        }
+        if let Some(key) = &self.dist_key {
+            variables.push((VX_DIST_KEY.into(), key.clone().into()));
         }
         variables
     }
@@ -316,6 +330,7 @@ mod tests {
             (VX_EXEC_TREES, "/t/lib:/t/bin"),
             (VX_DOWNLOAD_CACHE_DIR, "/dl"),
             (VX_DIST_SERVER, "https://mirror"),
+            (VX_DIST_KEY, "/keys.asc"),
         ])
         .unwrap();
         let env: BTreeMap<OsString, OsString> = ours.to_env().into_iter().collect();

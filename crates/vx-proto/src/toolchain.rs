@@ -70,6 +70,8 @@ pub struct ToolchainInfo {
     pub server: Option<String>,
     /// The day of the release.
     pub date: Option<String>,
+    /// The fingerprint of the key that signed the manifest of the release.
+    pub signed_by: Option<String>,
     /// When the server was asked last, in seconds since 1970.
     pub resolved: Option<u64>,
     /// Components that were asked for besides the usual ones.

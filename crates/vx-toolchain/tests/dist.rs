@@ -25,14 +25,14 @@ async fn a_release_is_fetched_once_and_known_without_asking_from_then_on() {
     assert_eq!(installed.record.release, "1.99.0 (abc 2020-01-01)");
     assert_eq!(installed.record.date, DATE);
     assert!(installed.toolchain.rustc.is_file());
-    // The hash of the manifest, the manifest, three archives.
-    assert_eq!(scene.requests(), 5);
+    // The hash of the manifest, the manifest, its signature, three archives.
+    assert_eq!(scene.requests(), 6);
     for mode in [Mode::Known, Mode::Offline] {
         let again = scene.obtain(&[], mode).await.unwrap();
         assert!(!again.is_new);
         assert_eq!(again.toolchain, installed.toolchain);
     }
-    assert_eq!(scene.requests(), 5);
+    assert_eq!(scene.requests(), 6);
     let receipt = scene.store().receipt(&installed.record.id).unwrap();
     let trees = installed.toolchain.trees(&scene.store().trees()).unwrap();
     assert!(receipt.has_trees(&trees));
@@ -61,7 +61,7 @@ async fn many_at_once_cause_one_download_of_each_file() {
     for task in tasks {
         new += u32::from(task.await.unwrap().unwrap().is_new);
     }
-    assert_eq!((new, scene.requests()), (1, 5));
+    assert_eq!((new, scene.requests()), (1, 6));
 }
 
 #[tokio::test]

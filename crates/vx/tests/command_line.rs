@@ -93,6 +93,9 @@ fn help_teaches() {
           may share.
       VX_DIST_SERVER (default: `RUSTUP_DIST_SERVER`, else static.rust-lang.org)
           The server that toolchains are fetched from, as an `https`, `http` or `file` URL.
+      VX_DIST_KEY (default: the key of the Rust project)
+          A file with OpenPGP keys, as `gpg --armor --export` writes it: channel manifests must be
+          signed by one of them.
       NO_COLOR, CLICOLOR_FORCE, CARGO_TERM_COLOR
           Colours, when `--color` is not given.
       HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::openpgp::SignatureError;
 use super::unpack::UnpackError;
 use crate::find::FindError;
 use crate::trees::TreesError;
@@ -40,6 +41,20 @@ pub enum DistError {
         url: String,
         /// What is wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Nobody vouches for a manifest.
+    #[error("the channel manifest is not signed: there is no `{url}`")]
+    Unsigned {
+        /// The signature that is not there.
+        url: String,
+    },
+    /// Nobody who may vouches for a manifest.
+    #[error("cannot accept the channel manifest with the signature `{url}`")]
+    Signature {
+        /// Where the signature came from.
+        url: String,
+        /// What is wrong with it.
+        source: SignatureError,
     },
     /// The release has nothing of this name.
     #[error("Rust {release} has no component `{component}`")]
@@ -132,6 +147,17 @@ pub enum DistError {
 }
 
 impl DistError {
+    /// Whether this is how it looks when a channel moves on while its files are read.
+    pub(crate) fn may_have_moved(&self) -> bool {
+        match self {
+            DistError::Download { source, .. } => {
+                matches!(**source, vx_download::Error::WrongDigest { .. })
+            }
+            DistError::Signature { source, .. } => matches!(source, SignatureError::Wrong(_)),
+            _ => false,
+        }
+    }
+
     /// For `map_err` at a file of the store.
     pub(crate) fn store(
         action: &'static str,

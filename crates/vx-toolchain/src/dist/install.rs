@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use vx_download::{Cache, Digest, Entry, Progress};
+use vx_download::{Cache, Entry, Progress};
 
 use super::error::DistError;
 use super::manifest::{Archive, Manifest};
+use super::openpgp::KeyRing;
 use super::record::{self, Record};
-use super::resolve::download;
+use super::resolve::{Resolved, download};
 use super::store::{Lease, Lock, Store, blocking};
 use super::work::Work;
 use crate::find::{Toolchain, is_too_old};
@@ -59,6 +60,8 @@ pub enum Event {
         release: String,
         /// Its day.
         date: String,
+        /// The fingerprint of the key that signed its manifest, if anybody did.
+        signed_by: Option<String>,
     },
     /// A download goes on.
     Download {
@@ -99,6 +102,8 @@ pub struct Dist {
     pub server: String,
     /// The triple of this machine.
     pub host: String,
+    /// Those one of whom has to have signed manifests; where none are given, the Rust project, if anybody.
+    pub keys: Option<KeyRing>,
 }
 
 impl fmt::Debug for Dist {
@@ -179,14 +184,14 @@ impl Dist {
             return Ok(installed);
         }
         let before = self.record(&wanted.channel).await?;
-        let (manifest, digest) = match &before {
+        let resolved = match &before {
             Some(record) if mode != Mode::Newest => self.same_manifest(record, mode).await?,
             _ => self.newest_manifest(&wanted.channel, mode, tell).await?,
         };
-        let record = self.new_record(wanted, before.as_ref(), &manifest, digest, mode)?;
-        let archives = self.archives(&manifest, &record)?;
+        let record = self.new_record(wanted, before.as_ref(), &resolved, mode)?;
+        let archives = self.archives(&resolved.manifest, &record)?;
         let is_new = self
-            .install(&lock, &manifest, &record, &archives, mode, tell)
+            .install(&lock, &resolved.manifest, &record, &archives, mode, tell)
             .await?;
         let store = self.store.clone();
         blocking(move || {
@@ -272,10 +277,10 @@ impl Dist {
         &self,
         wanted: &Wanted,
         before: Option<&Record>,
-        manifest: &Manifest,
-        digest: Digest,
+        resolved: &Resolved,
         mode: Mode,
     ) -> Result<Record, DistError> {
+        let manifest = &resolved.manifest;
         let release = manifest.release().to_owned();
         if is_too_old(manifest.package_version("rustc").unwrap_or_default()) {
             return Err(DistError::NoComponent {
@@ -287,13 +292,13 @@ impl Dist {
         let mut targets = wanted.targets.clone();
         targets.remove(&self.host);
         let mut profile = wanted.profile.clone();
-        let mut resolved = seconds_now();
+        let mut asked = seconds_now();
         if let Some(before) = before {
             components.extend(before.components.iter().cloned());
             targets.extend(before.targets.iter().cloned());
             profile = record::larger_profile(before.profile.as_deref(), profile.as_deref());
             if mode != Mode::Newest {
-                resolved = before.resolved;
+                asked = before.resolved;
             }
         }
         let mut record = Record {
@@ -302,8 +307,9 @@ impl Dist {
             host: self.host.clone(),
             release,
             date: manifest.date.clone(),
-            manifest: digest.hex(),
-            resolved,
+            manifest: resolved.digest.hex(),
+            signed_by: resolved.signed_by.clone(),
+            resolved: asked,
             profile,
             components,
             targets,

@@ -6,16 +6,18 @@
 //! ```
 //!
 //! Everything but the hash of the manifest itself is fetched by its hash, through [`vx_download`].
-//! That hash comes from the same server as the manifest: it tells damage from content, and an honest server from a dishonest one only as far as TLS does.
-//! The signature that some servers offer beside it is not checked.
+//! That hash comes from the same server as the manifest: it tells damage from content.
+//! An honest server is told from a dishonest one by the signature of the manifest, where there is one, else only as far as TLS does.
 //!
 //! What lies where on disk is told in `TOOLCHAINS.md`.
 
 mod error;
 mod install;
 mod manifest;
+mod openpgp;
 mod record;
 mod resolve;
+mod signature;
 mod store;
 mod unpack;
 mod work;
@@ -23,6 +25,7 @@ mod work;
 pub use error::DistError;
 pub use install::{Dist, Event, Installed, Mode, Tell, Wanted};
 pub use manifest::{Archive, Manifest};
+pub use openpgp::{Fingerprint, KeyRing, SignatureError};
 pub use record::{Receipt, Record};
 pub use store::{Lease, Store};
 pub use unpack::UnpackError;

@@ -26,6 +26,9 @@ pub struct Record {
     pub date: String,
     /// SHA-256 of its manifest.
     pub manifest: String,
+    /// The fingerprint of the key that signed the manifest; none where the server offered no signature.
+    #[serde(default)]
+    pub signed_by: Option<String>,
     /// When the server was asked last, in seconds since 1970.
     pub resolved: u64,
     /// `minimal`, `default` or `complete`.

@@ -17,6 +17,15 @@ const LONGEST_SUM: u64 = 4 << 10;
 /// Manifests of releases have about a megabyte.
 const LARGEST_MANIFEST: u64 = 32 << 20;
 
+/// What a channel turned out to mean.
+pub(super) struct Resolved {
+    pub(super) manifest: Manifest,
+    /// SHA-256 of the manifest.
+    pub(super) digest: Digest,
+    /// The fingerprint of the key that signed it.
+    pub(super) signed_by: Option<String>,
+}
+
 impl Dist {
     pub(super) async fn fetch(
         &self,
@@ -41,7 +50,7 @@ impl Dist {
         &self,
         record: &Record,
         mode: Mode,
-    ) -> Result<(Manifest, Digest), DistError> {
+    ) -> Result<Resolved, DistError> {
         let file = manifest_file(&record.channel);
         let digest = record.manifest_digest().ok_or_else(|| DistError::NoHash {
             url: self.store.channels().display().to_string(),
@@ -60,7 +69,12 @@ impl Dist {
         }
         let quiet: Tell = Arc::new(|_| {});
         let entry = self.fetch(&file, &url, digest, &quiet).await?;
-        Ok((read_manifest(&url, entry).await?, digest))
+        let text = read(&url, entry).await?;
+        Ok(Resolved {
+            manifest: Manifest::parse(&url, &text)?,
+            digest,
+            signed_by: record.signed_by.clone(),
+        })
     }
 
     /// The manifest of the release that the channel means now.
@@ -69,37 +83,51 @@ impl Dist {
         channel: &Channel,
         mode: Mode,
         tell: &Tell,
-    ) -> Result<(Manifest, Digest), DistError> {
+    ) -> Result<Resolved, DistError> {
         let file = manifest_file(channel);
-        let url = match &channel.date {
-            Some(date) => format!("{}/dist/{date}/{file}", self.server),
-            None => format!("{}/dist/{file}", self.server),
-        };
         if mode == Mode::Offline {
             return Err(DistError::Offline {
                 name: channel.dated_name(),
                 missing: vec![file],
             });
         }
-        let mut digest = self.sum(channel, &url).await?;
-        let quiet: Tell = Arc::new(|_| {});
-        let entry = match self.fetch(&file, &url, digest, &quiet).await {
-            // The channel may have moved on between the two.
-            Err(DistError::Download { source, .. })
-                if matches!(*source, vx_download::Error::WrongDigest { .. }) =>
-            {
-                digest = self.sum(channel, &url).await?;
-                self.fetch(&file, &url, digest, &quiet).await?
-            }
-            other => other?,
+        let url = match &channel.date {
+            Some(date) => format!("{}/dist/{date}/{file}", self.server),
+            None => format!("{}/dist/{file}", self.server),
         };
-        let manifest = read_manifest(&url, entry).await?;
+        let mut resolved = self.resolve(channel, &file, &url).await;
+        // The channel may have moved on between two of its files.
+        if resolved.as_ref().is_err_and(DistError::may_have_moved) {
+            resolved = self.resolve(channel, &file, &url).await;
+        }
+        let resolved = resolved?;
         tell(Event::Resolved {
             name: channel.dated_name(),
-            release: manifest.release().to_owned(),
-            date: manifest.date.clone(),
+            release: resolved.manifest.release().to_owned(),
+            date: resolved.manifest.date.clone(),
+            signed_by: resolved.signed_by.clone(),
         });
-        Ok((manifest, digest))
+        Ok(resolved)
+    }
+
+    /// Reads the hash of a manifest, the manifest, and its signature.
+    async fn resolve(
+        &self,
+        channel: &Channel,
+        file: &str,
+        url: &str,
+    ) -> Result<Resolved, DistError> {
+        let digest = self.sum(channel, url).await?;
+        let quiet: Tell = Arc::new(|_| {});
+        let entry = self.fetch(file, url, digest, &quiet).await?;
+        let text = read(url, entry).await?;
+        // Before anything in it is looked at.
+        let signed_by = self.signed_by(url, text.clone()).await?;
+        Ok(Resolved {
+            manifest: Manifest::parse(url, &text)?,
+            digest,
+            signed_by,
+        })
     }
 
     /// The hash of a manifest, as the server tells it.
@@ -127,7 +155,7 @@ fn manifest_file(channel: &Channel) -> String {
     format!("channel-rust-{}.toml", channel.name)
 }
 
-async fn read_manifest(url: &str, entry: Entry) -> Result<Manifest, DistError> {
+async fn read(url: &str, entry: Entry) -> Result<String, DistError> {
     let url = url.to_owned();
     blocking(move || {
         if entry.size() > LARGEST_MANIFEST {
@@ -136,9 +164,7 @@ async fn read_manifest(url: &str, entry: Entry) -> Result<Manifest, DistError> {
                 source: "it is too large".into(),
             });
         }
-        let text =
-            fs::read_to_string(entry.path()).map_err(DistError::store("read", entry.path()))?;
-        Manifest::parse(&url, &text)
+        fs::read_to_string(entry.path()).map_err(DistError::store("read", entry.path()))
     })
     .await
 }

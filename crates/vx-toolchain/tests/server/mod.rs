@@ -1,6 +1,9 @@
 //! A distribution server with made-up releases, some of whose archives break a rule.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers as well")]
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+pub(crate) mod signer;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -99,6 +102,8 @@ pub(crate) struct Scene {
     pub(crate) dir: TempDir,
     pub(crate) options: Options,
     pub(crate) events: Arc<Mutex<Vec<Event>>>,
+    /// The manifest that was published last.
+    manifest: Mutex<String>,
 }
 
 impl Scene {
@@ -111,6 +116,7 @@ impl Scene {
             dir: tempfile::tempdir().unwrap(),
             options,
             events: Arc::default(),
+            manifest: Mutex::default(),
         };
         scene.release("1.99.0", "2020-01-02", programs("1.99.0").to_vec());
         scene
@@ -148,11 +154,24 @@ impl Scene {
     /// Serves text as the manifest of `stable`, with its hash.
     pub(crate) fn publish(&self, date: &str, manifest: &str) {
         let sum = format!("{}  x\n", Digest::sha256(manifest.as_bytes()).hex());
+        manifest.clone_into(&mut self.manifest.lock().unwrap());
         for dir in ["/dist".to_owned(), format!("/dist/{date}")] {
             self.server
                 .file(&format!("{dir}/channel-rust-stable.toml"), manifest)
                 .file(&format!("{dir}/channel-rust-stable.toml.sha256"), &sum);
         }
+    }
+
+    /// The manifest that was published last.
+    pub(crate) fn manifest(&self) -> Vec<u8> {
+        self.manifest.lock().unwrap().clone().into_bytes()
+    }
+
+    /// Serves a signature of the manifest that was published last.
+    pub(crate) fn sign(&self, signer: &signer::Signer) {
+        let signature = signer.sign(&self.manifest());
+        self.server
+            .file("/dist/channel-rust-stable.toml.asc", signature);
     }
 
     /// The path of an archive on the server.
@@ -171,6 +190,7 @@ impl Scene {
             store: self.store(),
             server: self.server.url(""),
             host: host_triple(),
+            keys: None,
         }
     }
 

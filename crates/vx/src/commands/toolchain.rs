@@ -86,6 +86,7 @@ fn line(info: &ToolchainInfo) -> String {
         "cargo": info.cargo,
         "server": info.server,
         "date": info.date,
+        "signed_by": info.signed_by,
         "resolved": info.resolved,
         "components": info.components,
         "targets": info.targets,
@@ -136,10 +137,13 @@ fn shown(info: &ToolchainInfo) -> String {
         }
     }
     if info.source == "dist" {
-        row(
-            "verified",
-            "each archive by the SHA-256 in the channel manifest; the manifest's signature is not checked",
-        );
+        let manifest = match (&info.signed_by, &info.date) {
+            (Some(key), _) => format!("the manifest by the key {key}"),
+            (None, Some(_)) => "the server offered no signature of the manifest".to_owned(),
+            (None, None) => "the manifest by its signature, where there is one".to_owned(),
+        };
+        let archives = "each archive by the SHA-256 in the channel manifest";
+        row("verified", &format!("{archives}; {manifest}"));
     }
     text
 }
@@ -198,11 +202,24 @@ mod tests {
         let plain = anstream::adapter::strip_str(&shown(&info())).to_string();
         assert_eq!(
             plain,
-            "stable\n      chosen: it is the default of rustup\n      source: dist, the release of 2020-01-02 from https://mirror\n     sysroot: /c/installed/0\n       rustc: rustc 1.99.0 (abc 2020-01-01)\n       cargo: cargo 1.99.0 (def 2020-01-01)\n     targets: wasm32-wasip1\n    verified: each archive by the SHA-256 in the channel manifest; the manifest's signature is not checked\n"
+            "stable\n      chosen: it is the default of rustup\n      source: dist, the release of 2020-01-02 from https://mirror\n     sysroot: /c/installed/0\n       rustc: rustc 1.99.0 (abc 2020-01-01)\n       cargo: cargo 1.99.0 (def 2020-01-01)\n     targets: wasm32-wasip1\n    verified: each archive by the SHA-256 in the channel manifest; the server offered no signature of the manifest\n"
         );
         let value: serde_json::Value = serde_json::from_str(&line(&info())).unwrap();
         assert_eq!(value["reason"], "toolchain");
         assert_eq!(value["installed"], true);
+    }
+
+    #[test]
+    fn who_signed_the_manifest_is_shown() {
+        let signed = ToolchainInfo {
+            signed_by: Some("0123".into()),
+            ..info()
+        };
+        let plain = anstream::adapter::strip_str(&shown(&signed)).to_string();
+        assert!(
+            plain.ends_with("; the manifest by the key 0123\n"),
+            "{plain}"
+        );
     }
 
     #[test]

@@ -1,0 +1,131 @@
+//! A release is what somebody who may has signed, where a server has signatures.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers as well")]
+
+mod server;
+
+use server::signer::Signer;
+use server::{Scene, programs, wanted, whole};
+use vx_testkit::HttpFault;
+use vx_toolchain::dist::{Dist, DistError, Event, Installed, KeyRing, Mode};
+
+const DATE: &str = "2020-01-02";
+const MANIFEST: &str = "/dist/channel-rust-stable.toml";
+const SIGNATURE: &str = "/dist/channel-rust-stable.toml.asc";
+
+/// As one who was told to trust `signer`.
+fn trusting(scene: &Scene, signer: &Signer) -> Dist {
+    Dist {
+        keys: Some(KeyRing::parse(&signer.key()).unwrap()),
+        ..scene.dist()
+    }
+}
+
+async fn obtain(scene: &Scene, dist: &Dist, mode: Mode) -> Result<Installed, DistError> {
+    dist.obtain(&wanted(&[]), mode, &scene.tell()).await
+}
+
+/// Whether the last release that was told about was told to be signed, and by whom.
+fn told(scene: &Scene) -> Option<Option<String>> {
+    let events = scene.events.lock().unwrap();
+    events.iter().rev().find_map(|event| match event {
+        Event::Resolved { signed_by, .. } => Some(signed_by.clone()),
+        _ => None,
+    })
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_signed_is_accepted_and_by_whom_is_remembered() {
+    let (scene, signer) = (Scene::new(), Signer::new(1));
+    scene.sign(&signer);
+    let dist = trusting(&scene, &signer);
+    let installed = obtain(&scene, &dist, Mode::Known).await.unwrap();
+    let by = installed.record.signed_by.clone().unwrap();
+    assert_eq!(by.len(), 40);
+    assert_eq!(told(&scene), Some(Some(by.clone())));
+    // Components that are added later do not change who signed.
+    drop(installed);
+    let mut more = wanted(&[]);
+    more.components.insert("cargo".to_owned());
+    let tell = scene.tell();
+    let again = dist.obtain(&more, Mode::Known, &tell).await.unwrap();
+    assert_eq!(again.record.signed_by, Some(by));
+}
+
+#[tokio::test]
+async fn a_server_without_signatures_is_told_about_unless_keys_were_given() {
+    let scene = Scene::new();
+    let dist = trusting(&scene, &Signer::new(1));
+    let error = obtain(&scene, &dist, Mode::Known).await.unwrap_err();
+    let says = format!("there is no `{}`", scene.server.url(SIGNATURE));
+    assert!(whole(&error).contains(&says), "{error}");
+    assert_eq!(scene.left().len(), 0);
+    let installed = obtain(&scene, &scene.dist(), Mode::Known).await.unwrap();
+    assert_eq!(installed.record.signed_by, None);
+    assert_eq!(told(&scene), Some(None));
+}
+
+#[tokio::test]
+async fn a_manifest_with_a_wrong_signature_is_refused_and_nothing_is_installed() {
+    let (scene, signer, other) = (Scene::new(), Signer::new(1), Signer::new(2));
+    let dist = trusting(&scene, &signer);
+    for (signature, says) in [
+        (other.sign(&scene.manifest()), "which is not among those"),
+        (signer.sign(b"something else"), "not a signature of this"),
+        ("not found".to_owned(), "is no OpenPGP SIGNATURE"),
+    ] {
+        scene.server.file(SIGNATURE, &signature);
+        // Also where nobody asked for a signature: one that is there has to be right.
+        for dist in [&dist, &scene.dist()] {
+            let error = whole(&obtain(&scene, dist, Mode::Known).await.unwrap_err());
+            assert!(error.contains(&scene.server.url(SIGNATURE)), "{error}");
+            if dist.keys.is_some() {
+                assert!(error.contains(says), "{error}");
+            }
+            assert_eq!(scene.left().len(), 0);
+        }
+    }
+    scene.sign(&signer);
+    obtain(&scene, &dist, Mode::Known).await.unwrap();
+    // An update is checked as well, and what is there stays.
+    scene.release("1.99.1", "2020-02-13", programs("1.99.1").to_vec());
+    let error = obtain(&scene, &dist, Mode::Newest).await.unwrap_err();
+    assert!(matches!(error, DistError::Signature { .. }), "{error}");
+    let same = obtain(&scene, &dist, Mode::Offline).await.unwrap();
+    assert_eq!(same.record.date, DATE);
+    drop(same);
+    scene.sign(&signer);
+    let new = obtain(&scene, &dist, Mode::Newest).await.unwrap();
+    assert_eq!(new.record.date, "2020-02-13");
+}
+
+#[tokio::test]
+async fn a_channel_that_moves_between_its_files_is_read_again() {
+    let (scene, signer) = (Scene::new(), Signer::new(1));
+    scene.sign(&signer);
+    // The signature that comes first is that of the release before.
+    scene
+        .server
+        .file("/old.asc", signer.sign(b"the release before"));
+    let old = HttpFault::Redirect(scene.server.url("/old.asc"));
+    scene.server.fault_times(SIGNATURE, 1, old);
+    let dist = trusting(&scene, &signer);
+    obtain(&scene, &dist, Mode::Known).await.unwrap();
+    // The manifest was there already.
+    scene.server.assert_requests(MANIFEST, 1);
+    scene.server.assert_requests(SIGNATURE, 2);
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_give_its_signature_now_is_not_taken_for_one_without() {
+    let mut scene = Scene::new();
+    scene.options.retries.attempts = 2;
+    scene
+        .server
+        .fault_times(SIGNATURE, 2, HttpFault::Status(503));
+    let error = obtain(&scene, &scene.dist(), Mode::Known)
+        .await
+        .unwrap_err();
+    assert!(whole(&error).contains("answered 503"), "{error}");
+    assert_eq!(scene.left().len(), 0);
+}
