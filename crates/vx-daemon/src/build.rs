@@ -10,10 +10,8 @@ use vx_proto::command::{BuildEvent, BuildRequest};
 use vx_tree::SourceTree;
 
 use crate::backends::{BackendError, Ready};
-use crate::cargo::CargoError;
-use crate::cargo_home::{CargoHome, CargoHomeError};
+use crate::cargo_home::CargoHomeError;
 use crate::changed;
-use crate::lock_file;
 use crate::memory::{Memory, RequestKey, Standing};
 use crate::outcome::Outcome;
 use crate::packages::PackageError;
@@ -220,7 +218,7 @@ async fn survey(
     let home = home.await??;
     let asked = Project::ask(toolchain, request, &home, reporter).await;
     if let Err(ProjectError::Cargo(error)) = &asked {
-        tell_what_changed(state, request, &home, error, reporter).await;
+        changed::explain(state, request, &home, error, reporter).await;
     }
     let project = Arc::new(asked?);
     let (sources, trees) = read_sources(state, &project).await?;
@@ -239,30 +237,6 @@ async fn survey(
         trees,
         surroundings,
     })
-}
-
-/// Says more than cargo about an archive that is not the one of the lock file.
-async fn tell_what_changed(
-    state: &State,
-    request: &BuildRequest,
-    home: &CargoHome,
-    error: &CargoError,
-    reporter: &Reporter,
-) {
-    let CargoError::Refused { message, .. } = error else {
-        return;
-    };
-    if !changed::is_complaint(message) {
-        return;
-    }
-    let request = request.clone();
-    let locked = tokio::task::spawn_blocking(move || lock_file::of_request(&request)).await;
-    let locked = locked.unwrap_or_default();
-    if let Some(package) = changed::complaint(message, &locked) {
-        // Without it less is told.
-        let cache = state.toolchains.cache().await.ok();
-        changed::tell(package, home.downloads(), cache, reporter).await;
-    }
 }
 
 async fn surroundings_of(

@@ -6,25 +6,47 @@ use std::path::Path;
 use serde::Deserialize;
 use sha2::Digest as _;
 use vx_download::Cache;
-use vx_proto::command::BuildEvent;
+use vx_proto::command::{BuildEvent, BuildRequest};
 
-use crate::lock_file::Locked;
+use crate::cargo::CargoError;
+use crate::cargo_home::CargoHome;
+use crate::lock_file::{self, Locked};
 use crate::missing::directories;
 use crate::report::Reporter;
 use crate::seed::{place_in_index, prefix_in_index};
+use crate::state::State;
 
 /// Words with which cargo begins to say that an archive is another one; a package follows.
 const SIGNS: [&str; 2] = ["failed to verify the checksum of `", "checksum for `"];
 /// An archive larger than this is not looked at again; crates.io takes 10 MiB.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Whether cargo complains about an archive.
-pub(crate) fn is_complaint(words: &str) -> bool {
-    SIGNS.iter().any(|sign| words.contains(sign))
+/// Says more than cargo did, if it refused because of an archive.
+pub(crate) async fn explain(
+    state: &State,
+    request: &BuildRequest,
+    home: &CargoHome,
+    error: &CargoError,
+    reporter: &Reporter,
+) {
+    let CargoError::Refused { message, .. } = error else {
+        return;
+    };
+    if !SIGNS.iter().any(|sign| message.contains(sign)) {
+        return;
+    }
+    let request = request.clone();
+    let locked = tokio::task::spawn_blocking(move || lock_file::of_request(&request)).await;
+    let locked = locked.unwrap_or_default();
+    if let Some(package) = complaint(message, &locked) {
+        // Without it less is told.
+        let cache = state.toolchains.cache().await.ok();
+        tell(package, home.downloads(), cache, reporter).await;
+    }
 }
 
 /// The package of `locked` that cargo complains about, if that is what it complains about.
-pub(crate) fn complaint<'a>(words: &str, locked: &'a [Locked]) -> Option<&'a Locked> {
+fn complaint<'a>(words: &str, locked: &'a [Locked]) -> Option<&'a Locked> {
     let rest = SIGNS
         .iter()
         .find_map(|sign| words.split_once(sign))
@@ -37,12 +59,7 @@ pub(crate) fn complaint<'a>(words: &str, locked: &'a [Locked]) -> Option<&'a Loc
 }
 
 /// Tells which checksum `package` should have, and which one the archive has that its registry gives now.
-pub(crate) async fn tell(
-    package: &Locked,
-    downloads: &Path,
-    cache: Option<Cache>,
-    reporter: &Reporter,
-) {
+async fn tell(package: &Locked, downloads: &Path, cache: Option<Cache>, reporter: &Reporter) {
     let (owned, directory) = (package.clone(), downloads.to_owned());
     let addresses = tokio::task::spawn_blocking(move || addresses(&owned, &directory)).await;
     let mut given = None;
