@@ -4,12 +4,12 @@
 //! The same descriptor carries the shard's lock (`flock`, shared for uses, exclusive for removals), which therefore holds between processes as well as between threads.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::layout;
+use crate::{layout, platform};
 
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -45,8 +45,27 @@ impl Area {
         self.levels
     }
 
+    /// Whether one look finds nothing of this name.
+    ///
+    /// Nothing is opened or locked, so what is found by it, or by a link on the way, is no claim to anything.
+    pub(crate) fn finds_nothing(&self, hash: &[u8; 32], name: &str) -> bool {
+        let path = format!("{}/{name}", layout::shard_path(hash, self.levels));
+        matches!(
+            rustix::fs::statat(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW),
+            Err(Errno::NOENT)
+        )
+    }
+
     /// The shard directory of `hash`, if it exists.
     pub(crate) fn shard(&self, hash: &[u8; 32]) -> io::Result<Option<OwnedFd>> {
+        let path = layout::shard_path(hash, self.levels);
+        if let Some(opened) = platform::open_below(&self.dir, &path, DIRECTORY) {
+            return match opened {
+                Ok(dir) => Ok(Some(dir)),
+                Err(Errno::NOENT) => Ok(None),
+                Err(error) => Err(error.into()),
+            };
+        }
         let mut current: Option<OwnedFd> = None;
         for name in layout::shards(hash, self.levels) {
             let parent = current.as_ref().unwrap_or(&self.dir);
@@ -76,6 +95,14 @@ impl Area {
         Ok(Shard { dir, created })
     }
 
+    /// Goes through shards in the order of their hashes.
+    pub(crate) fn cursor(&self) -> Cursor<'_> {
+        Cursor {
+            area: self,
+            above: None,
+        }
+    }
+
     /// Calls `visit` with every shard directory and the two-digit names that lead to it.
     pub(crate) fn for_each_shard(
         &self,
@@ -102,6 +129,47 @@ impl Area {
             }
             Ok(())
         })
+    }
+}
+
+/// Keeps open what two shards have in common, from one to the next.
+pub(crate) struct Cursor<'a> {
+    area: &'a Area,
+    above: Option<(u8, OwnedFd)>,
+}
+
+impl Cursor<'_> {
+    /// Calls `publish` with a directory and the path of `name` in the shard of `hash` as seen from there, after making what is missing.
+    pub(crate) fn in_shard<T>(
+        &mut self,
+        hash: &[u8; 32],
+        name: &str,
+        publish: impl FnOnce(BorrowedFd<'_>, &str) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut shards = layout::shards(hash, self.area.levels);
+        let first = shards.next().unwrap_or_default();
+        if self.above.as_ref().is_none_or(|(byte, _)| *byte != hash[0]) {
+            let (dir, _) = open_or_create(&self.area.dir, &first, self.area.mode)?;
+            self.above = Some((hash[0], dir));
+        }
+        let Some((_, above)) = &self.above else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let Some(second) = shards.next() else {
+            return publish(above.as_fd(), name);
+        };
+        let open = || rustix::fs::openat(above, &second, DIRECTORY, Mode::empty());
+        match open() {
+            Ok(dir) => return publish(dir.as_fd(), name),
+            Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match rustix::fs::mkdirat(above, &second, self.area.mode) {
+            // What was made just now is a directory and no link.
+            Ok(()) => publish(above.as_fd(), &format!("{second}/{name}")),
+            Err(Errno::EXIST) => publish(open()?.as_fd(), name),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

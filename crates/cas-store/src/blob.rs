@@ -156,6 +156,19 @@ impl Inner {
             if self.verified.contains(digest, kind, Stamp::of(&claim.stat)) {
                 return Ok(Some(claim));
             }
+            // What is hashed in no time may be hashed under the lock, and is not looked for again.
+            if digest.size <= CHUNK as u64
+                && let Some(file) = open_file(&claim.shard, &claim.name, OFlags::empty())?
+            {
+                self.counters
+                    .hashed
+                    .fetch_add(digest.size, Ordering::Relaxed);
+                let stamp = Stamp::of(&claim.stat);
+                if hash_file(&file)? == *digest && Stamp::of(&rustix::fs::fstat(&file)?) == stamp {
+                    self.verified.insert(digest, kind, stamp);
+                    return Ok(Some(claim));
+                }
+            }
             drop(claim);
             if self.open_verified(digest, kind)?.is_none() {
                 return Ok(None);

@@ -3,14 +3,18 @@
 //! In a durable store: write all, sync the file system once, rename all, sync again, answer.
 //! Syncing each file instead costs ten to fifty times as much, and not syncing leaves empty files under final names after a power cut.
 
+use std::collections::HashSet;
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vx_proto::Digest;
 
 use crate::error::PutError;
+use crate::ingest::read_small;
+use crate::intake::Source;
 use crate::platform;
 use crate::stage::{Pending, Stored};
-use crate::store::{Durability, Store};
+use crate::store::{Durability, Inner, Store};
 
 /// Blobs in one sync: beyond this the sync is spread over enough of them.
 const MAX_BLOBS: usize = 4096;
@@ -24,8 +28,24 @@ const MAX_BYTES: u64 = 256 << 20;
 #[must_use = "nothing is stored before `commit`"]
 pub struct Group {
     store: Store,
+    filling: Mutex<Filling>,
+}
+
+#[derive(Debug, Default)]
+struct Filling {
     pending: Vec<Pending>,
     bytes: u64,
+    /// What [`Group::take_in`] has written or is writing.
+    contents: HashSet<Digest>,
+}
+
+impl Filling {
+    fn add(&mut self, pending: Pending) {
+        if pending.temp.is_some() {
+            self.bytes += pending.digest.size;
+        }
+        self.pending.push(pending);
+    }
 }
 
 impl Store {
@@ -33,8 +53,7 @@ impl Store {
     pub fn group(&self) -> Group {
         Group {
             store: self.clone(),
-            pending: Vec::new(),
-            bytes: 0,
+            filling: Mutex::default(),
         }
     }
 
@@ -70,33 +89,62 @@ impl Store {
 }
 
 impl Group {
+    /// The tables are whole between any two statements.
+    fn filling(&self) -> MutexGuard<'_, Filling> {
+        self.filling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Adds a blob that [`BlobWriter::finish`](crate::BlobWriter::finish) or [`Store::stage_file`] has written.
     pub fn add(&mut self, pending: Pending) {
-        self.bytes += if pending.temp.is_some() {
-            pending.digest.size
-        } else {
-            0
+        self.filling().add(pending);
+    }
+
+    /// Writes a copy of a file, unless the group has its content already, and returns its digest.
+    ///
+    /// Several threads may do this at once.
+    ///
+    /// # Errors
+    /// [`PutError::Source`] when the file cannot be read; others when the store takes nothing more.
+    pub fn take_in(&self, mut source: Source<'_>) -> Result<Digest, PutError> {
+        let mut buffer = Vec::new();
+        let read = read_small(&source.file, source.size, &mut buffer)
+            .map_err(|error| PutError::source_file(source.name, error))?;
+        let Some(bytes) = read else {
+            let pending = self
+                .store
+                .stage_large(source.name, &mut source.file, false)?;
+            let digest = pending.digest();
+            self.filling().add(pending);
+            return Ok(digest);
         };
-        self.pending.push(pending);
+        let digest = Digest::of(bytes);
+        // Taken before it is written, so that no other thread writes it as well.
+        if self.filling().contents.insert(digest) {
+            let pending = self.store.stage_checked(digest, bytes, false)?;
+            self.filling().add(pending);
+        }
+        Ok(digest)
     }
 
     /// Whether the group has grown so far that waiting for more gains nothing.
     pub fn is_full(&self) -> bool {
-        self.pending.len() >= MAX_BLOBS || self.bytes >= MAX_BYTES
+        let filling = self.filling();
+        filling.pending.len() >= MAX_BLOBS || filling.bytes >= MAX_BYTES
     }
 
     /// Makes all blobs visible and answers for each, in the order in which they were added.
     ///
     /// In a durable store all of them are on disk when this returns; when the sync fails none counts as stored.
     pub fn commit(self) -> Vec<Result<Stored, PutError>> {
-        let Group { store, pending, .. } = self;
+        let Group { store, filling } = self;
+        let pending = filling
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pending;
         if pending.is_empty() {
             return Vec::new();
         }
-        let sync = || match store.inner.durability {
-            Durability::Cheap => Ok(()),
-            Durability::Grouped => platform::sync_file_system(&store.inner.root_dir),
-        };
+        let sync = || store.inner.sync();
         let names: Vec<Digest> = pending.iter().map(Pending::digest).collect();
         let failed = |digest: &Digest, source| {
             PutError::storing(format!("blob `{digest}`"), digest.size, source)
@@ -107,15 +155,13 @@ impl Group {
                 .map(|name| Err(failed(name, again(&error))))
                 .collect();
         }
-        let mut answers: Vec<Result<Stored, PutError>> = pending
+        let pending = pending.into_iter().enumerate().collect();
+        let mut published = store.inner.publish_all(pending);
+        published.sort_unstable_by_key(|(index, _)| *index);
+        let mut answers: Vec<Result<Stored, PutError>> = published
             .into_iter()
             .zip(&names)
-            .map(|(pending, name)| {
-                store
-                    .inner
-                    .publish(pending, false)
-                    .map_err(|source| failed(name, source))
-            })
+            .map(|((_, answer), name)| answer.map_err(|source| failed(name, source)))
             .collect();
         if let Err(error) = sync() {
             for (answer, name) in answers.iter_mut().zip(&names) {
@@ -123,6 +169,55 @@ impl Group {
             }
         }
         answers
+    }
+}
+
+/// Below this a thread costs more than it saves.
+const PER_THREAD: usize = 256;
+
+impl Inner {
+    /// Writes what was staged and what was named, if this store promises that.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        match self.durability {
+            Durability::Cheap => Ok(()),
+            Durability::Grouped => platform::sync_file_system(&self.root_dir),
+        }
+    }
+
+    /// Makes blobs visible, many on several threads, and answers for each by its number; in no order, and not synced.
+    pub(crate) fn publish_all(
+        &self,
+        mut pending: Vec<(usize, Pending)>,
+    ) -> Vec<(usize, io::Result<Stored>)> {
+        // Neighbours share directories.
+        pending.sort_unstable_by_key(|(_, pending)| pending.digest.hash);
+        let publish = |part: Vec<(usize, Pending)>| -> Vec<(usize, io::Result<Stored>)> {
+            let mut cursor = self.blobs.cursor();
+            part.into_iter()
+                .map(|(index, pending)| (index, self.publish_next(&mut cursor, pending)))
+                .collect()
+        };
+        let processors = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
+        let threads = processors.min(pending.len() / PER_THREAD).max(1);
+        let size = pending.len().div_ceil(threads);
+        let mut parts = Vec::new();
+        while pending.len() > size {
+            parts.push(pending.split_off(pending.len() - size));
+        }
+        std::thread::scope(|scope| {
+            let others: Vec<_> = parts
+                .into_iter()
+                .map(|part| scope.spawn(|| publish(part)))
+                .collect();
+            let mut answers = publish(pending);
+            for other in others {
+                match other.join() {
+                    Ok(more) => answers.extend(more),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            answers
+        })
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -56,13 +56,6 @@ impl Store {
         self.stage(path, false)
     }
 
-    /// Writes a copy of `file` from its start, to be committed in a [`Group`](crate::Group).
-    ///
-    /// `path` is its name in errors and nothing else; the file may have come from another process.
-    pub fn stage_open_file(&self, file: File, path: &Path) -> Result<Pending, PutError> {
-        self.stage_file_at(file, path, false)
-    }
-
     fn stage(&self, path: &Path, sync: bool) -> Result<Pending, PutError> {
         let unreadable = |source| PutError::source_file(path, source);
         let mut options = std::fs::OpenOptions::new();
@@ -88,31 +81,23 @@ impl Store {
                 "not a regular file",
             )));
         }
-        if metadata.len() <= SMALL {
-            // One more than there is, so that the end is found without growing.
-            let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
-            source.rewind().map_err(unreadable)?;
-            (&mut source)
-                .take(SMALL + 1)
-                .read_to_end(&mut bytes)
-                .map_err(unreadable)?;
-            if bytes.len() as u64 <= SMALL {
-                return self.stage_checked(Digest::of(&bytes), &bytes, sync);
-            }
-            // It has grown; what was read is written again.
+        let mut buffer = Vec::new();
+        if let Some(bytes) = read_small(&source, metadata.len(), &mut buffer).map_err(unreadable)? {
+            return self.stage_checked(Digest::of(bytes), bytes, sync);
         }
-        source.rewind().map_err(unreadable)?;
-        let size = source.metadata().map_err(unreadable)?.len();
-        self.stage_large(path, &mut source, size, sync)
+        self.stage_large(path, &mut source, sync)
     }
 
-    fn stage_large(
+    /// Writes a copy of a file while it is hashed, in constant memory.
+    pub(crate) fn stage_large(
         &self,
         path: &Path,
         source: &mut File,
-        size: u64,
         sync: bool,
     ) -> Result<Pending, PutError> {
+        let unreadable = |source| PutError::source_file(path, source);
+        source.rewind().map_err(unreadable)?;
+        let size = source.metadata().map_err(unreadable)?.len();
         let failed =
             |source| PutError::storing(format!("a copy of `{}`", path.display()), size, source);
         let mut temp = self
@@ -149,7 +134,7 @@ impl Store {
                         other => other,
                     })?,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(PutError::source_file(path, error)),
+                Err(error) => return Err(unreadable(error)),
             }
         }
         writer.stage(sync)
@@ -173,4 +158,36 @@ impl Store {
             }
         }
     }
+}
+
+/// Reads a file of `size` bytes into a buffer that is used again; `None` when it is, or has grown, too large for that.
+///
+/// The file's position is neither used nor moved.
+pub(crate) fn read_small<'b>(
+    file: &File,
+    size: u64,
+    buffer: &'b mut Vec<u8>,
+) -> io::Result<Option<&'b [u8]>> {
+    if size > SMALL {
+        return Ok(None);
+    }
+    let (size, most) = (size as usize, SMALL as usize);
+    let mut filled = 0;
+    while filled <= most {
+        // One more than there is, so that the end is found without a second call.
+        let room = if filled > size { most } else { size } + 1;
+        if buffer.len() < room {
+            buffer.resize(room, 0);
+        }
+        match file.read_at(&mut buffer[filled..room], filled as u64) {
+            Ok(0) => return Ok(Some(&buffer[..filled])),
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        if filled == size {
+            return Ok(Some(&buffer[..filled]));
+        }
+    }
+    Ok(None)
 }

@@ -93,6 +93,18 @@ pub(crate) fn shards(hash: &[u8; 32], levels: u8) -> impl Iterator<Item = String
         .map(|byte| format!("{byte:02x}"))
 }
 
+/// [`shards`] as one path.
+pub(crate) fn shard_path(hash: &[u8; 32], levels: u8) -> String {
+    let mut path = String::with_capacity(5);
+    for shard in shards(hash, levels) {
+        if !path.is_empty() {
+            path.push('/');
+        }
+        path.push_str(&shard);
+    }
+    path
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -81,6 +81,7 @@ impl Scratch {
             mode,
             name,
             file: Some(File::from(file)),
+            sealed: None,
             gone: false,
         })
     }
@@ -165,6 +166,8 @@ pub(crate) struct Temp {
     mode: Mode,
     /// `None` once sealed.
     file: Option<File>,
+    /// What the file was when it was sealed; nobody changes it since.
+    sealed: Option<Stat>,
     gone: bool,
 }
 
@@ -188,10 +191,6 @@ impl Temp {
         let Some(file) = self.file.take() else {
             return Ok(());
         };
-        // The umask may have taken bits away.
-        if Mode::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != self.mode {
-            rustix::fs::fchmod(&file, self.mode)?;
-        }
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: rustix::fs::UTIME_NOW,
@@ -205,14 +204,23 @@ impl Temp {
             last_modification: constant,
         };
         rustix::fs::futimens(&file, &times)?;
+        let stat = rustix::fs::fstat(&file)?;
+        // The umask may have taken bits away.
+        if Mode::from_raw_mode(stat.st_mode) != self.mode {
+            rustix::fs::fchmod(&file, self.mode)?;
+        }
         if sync {
             file.sync_all()?;
         }
+        self.sealed = Some(stat);
         Ok(())
     }
 
-    /// What the file is now.
+    /// The file's inode, size and times.
     pub(crate) fn stat(&self) -> io::Result<Stat> {
+        if let Some(stat) = self.sealed {
+            return Ok(stat);
+        }
         Ok(rustix::fs::statat(
             &self.scratch.dir,
             &self.name,

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use rustix::fs::Stat;
 use vx_proto::{Digest, DigestFunction};
 
+use crate::area::Cursor;
 use crate::blob::ATTEMPTS;
 use crate::error::PutError;
 use crate::index::IndexEntry;
@@ -92,11 +93,13 @@ impl Store {
         sync: bool,
     ) -> Result<Pending, PutError> {
         let failed = |source| PutError::storing(format!("blob `{digest}`"), digest.size, source);
-        if self
-            .inner
-            .claim_verified(&digest, Kind::Plain)
-            .map_err(failed)?
-            .is_some()
+        let name = layout::blob_name(&digest, Kind::Plain);
+        if !self.inner.blobs.finds_nothing(&digest.hash, &name)
+            && self
+                .inner
+                .claim_verified(&digest, Kind::Plain)
+                .map_err(failed)?
+                .is_some()
         {
             return Ok(Pending {
                 digest,
@@ -160,6 +163,46 @@ impl Inner {
                 false
             }
         };
+        self.stored(digest, new, index, sync)
+    }
+
+    /// As [`Inner::publish`] without a sync, in a shard that is near the one before.
+    pub(crate) fn publish_next(
+        &self,
+        cursor: &mut Cursor<'_>,
+        pending: Pending,
+    ) -> io::Result<Stored> {
+        let Pending {
+            digest,
+            temp,
+            index,
+        } = pending;
+        let Some(mut temp) = temp else {
+            return self.stored(digest, false, index, false);
+        };
+        let stat = temp.stat()?;
+        self.leases.renew(&digest);
+        let name = layout::blob_name(&digest, Kind::Plain);
+        let published =
+            cursor.in_shard(&digest.hash, &name, |dir, name| temp.publish(dir, name))?;
+        let new = match published {
+            Published::New => {
+                self.remember(&digest, Kind::Plain, &stat);
+                true
+            }
+            Published::Exists => self.publish_blob(&digest, Kind::Plain, temp, false)?,
+        };
+        self.stored(digest, new, index, false)
+    }
+
+    /// The blob is visible; its second name follows.
+    fn stored(
+        &self,
+        digest: Digest,
+        new: bool,
+        index: Option<IndexEntry>,
+        sync: bool,
+    ) -> io::Result<Stored> {
         if let Some(entry) = index {
             self.publish_index(entry, sync)?;
         }

@@ -75,19 +75,43 @@ impl Client {
     pub fn call(
         &mut self,
         method: &str,
-        mut params: Value,
+        params: Value,
         fds: &[BorrowedFd<'_>],
     ) -> Result<(Value, Vec<OwnedFd>), CallError> {
+        let id = self.send(method, params, fds)?;
+        self.receive(id)
+    }
+
+    /// Sends a call whose answer is received later; answers come in the order of the calls.
+    ///
+    /// Few may be under way: neither side reads while it writes.
+    ///
+    /// # Errors
+    /// That the connection broke.
+    pub fn send(
+        &mut self,
+        method: &str,
+        mut params: Value,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<u64, CallError> {
         self.next += 1;
-        let id = json!(self.next);
         if !fds.is_empty() {
             params["fds"] = json!(fds.len());
         }
-        let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        let lost = |source| CallError::Lost { source };
+        let request =
+            json!({ "jsonrpc": "2.0", "id": self.next, "method": method, "params": params });
         self.channel
             .send(request.to_string().as_bytes(), fds)
-            .map_err(lost)?;
+            .map_err(|source| CallError::Lost { source })?;
+        Ok(self.next)
+    }
+
+    /// The answer to the call of this number, with the descriptors that came back.
+    ///
+    /// # Errors
+    /// The daemon's, or that the connection broke.
+    pub fn receive(&mut self, id: u64) -> Result<(Value, Vec<OwnedFd>), CallError> {
+        let lost = |source| CallError::Lost { source };
         loop {
             let line = self
                 .channel
@@ -107,7 +131,7 @@ impl Client {
                     data: error["data"].take(),
                 });
             }
-            if answer["id"] != id {
+            if answer["id"] != json!(id) {
                 return Err(CallError::Garbled);
             }
             let result = answer["result"].take();

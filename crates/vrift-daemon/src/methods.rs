@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FileType, Mode, OFlags};
 use serde_json::{Map, Value, json};
 use vrift_store::{
-    Beneath, Blobs, CheckOptions, CollectOptions, Progress, RootRequest, ingest_beneath,
+    Beneath, Blobs, CheckOptions, CollectOptions, Progress, RootRequest, Source, Sources,
+    ingest_beneath,
 };
 use vx_proto::Digest;
 
@@ -179,7 +180,7 @@ fn status(session: &Session) -> Result<Value, Fault> {
 }
 
 /// A regular file that the caller has open for reading.
-fn readable(fd: OwnedFd) -> io::Result<File> {
+fn readable(fd: OwnedFd) -> io::Result<Source<'static>> {
     let flags = rustix::fs::fcntl_getfl(&fd)?;
     let stat = rustix::fs::fstat(&fd)?;
     let refused = |why: &'static str| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
@@ -189,20 +190,43 @@ fn readable(fd: OwnedFd) -> io::Result<File> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return refused("the descriptor is no regular file");
     }
-    Ok(File::from(fd))
+    Ok(Source {
+        file: File::from(fd),
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        name: Path::new("a descriptor"),
+    })
+}
+
+/// Descriptors that came with a request.
+struct Brought {
+    fds: Vec<Mutex<Option<OwnedFd>>>,
+}
+
+impl Sources for Brought {
+    fn count(&self) -> usize {
+        self.fds.len()
+    }
+
+    fn open(&self, index: usize) -> io::Result<Source<'_>> {
+        let fd = self.fds[index]
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take()
+            .ok_or(io::ErrorKind::NotFound)?;
+        readable(fd)
+    }
 }
 
 fn put(session: &Session, fds: Vec<OwnedFd>) -> Result<Value, Fault> {
     if fds.is_empty() {
         return Err(Fault::params("there are no descriptors of files to store"));
     }
-    let blobs = session.blobs();
-    let mut files = fds
-        .into_iter()
-        .enumerate()
-        .map(|(index, fd)| Ok((readable(fd)?, PathBuf::from(format!("descriptor {index}")))));
-    let blobs: Vec<Value> = blobs
-        .put(&mut files)?
+    let brought = Brought {
+        fds: fds.into_iter().map(|fd| Mutex::new(Some(fd))).collect(),
+    };
+    let blobs: Vec<Value> = session
+        .blobs()
+        .put(&brought)?
         .into_iter()
         .map(|answer| match answer {
             Ok(put) => json!({ "digest": put.digest.to_string(), "new": put.new }),

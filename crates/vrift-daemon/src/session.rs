@@ -5,12 +5,13 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use vrift_store::manifest::Manifest;
-use vrift_store::{Batch, Blobs, Error, Home, Projection, Put, RootRequest};
+use vrift_store::{Batch, Blobs, Error, Home, Projection, Put, RootRequest, Source, Sources};
 use vx_proto::Digest;
 
 use crate::caller::Caller;
@@ -25,6 +26,9 @@ use crate::wire::{Channel, MAX_FDS};
 const IDLE: Duration = Duration::from_secs(600);
 /// A caller who does not take the answers for so long is gone.
 const SLOW: Duration = Duration::from_secs(60);
+
+/// Fewer files than this are not worth a thread.
+const FILES_PER_THREAD: usize = 16;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -46,7 +50,7 @@ pub(crate) struct Session {
     /// What the caller's roots keep, once it was needed.
     kept: Mutex<Option<Arc<HashSet<Digest>>>>,
     /// What was brought and is not durable yet.
-    batch: Mutex<Batch>,
+    batch: Batch,
 }
 
 /// The result of a method, and the descriptors that go with it.
@@ -55,7 +59,7 @@ pub(crate) type Outcome = Result<(Value, Vec<OwnedFd>), Fault>;
 impl Session {
     pub(crate) fn new(server: Arc<Server>, caller: Caller, channel: Channel) -> Session {
         Session {
-            batch: Mutex::new(server.home.batch_of_blobs()),
+            batch: server.home.batch_of_blobs(),
             server,
             caller,
             channel: Mutex::new(channel),
@@ -219,7 +223,7 @@ impl Session {
     /// What this caller brought and no root keeps may go when the caller collects.
     fn release(&self) {
         // What is not visible yet goes by itself.
-        *lock(&self.batch) = self.server.home.batch_of_blobs();
+        self.batch.give_up();
         let brought = std::mem::take(&mut *lock(&self.brought));
         if brought.is_empty() {
             return;
@@ -278,7 +282,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Brought<'a> {
     brought: &'a Mutex<HashSet<Digest>>,
     kept: &'a Mutex<Option<Arc<HashSet<Digest>>>>,
-    batch: &'a Mutex<Batch>,
+    batch: &'a Batch,
 }
 
 /// The daemon's store as one caller may use it: with quotas, and for what the caller has shown to have.
@@ -344,6 +348,22 @@ impl SessionBlobs<'_> {
         Ok(())
     }
 
+    /// Writes the content of a file; one that cannot be read is the inner error.
+    fn put_one(&self, opened: io::Result<Source<'_>>) -> Result<io::Result<Put>, Error> {
+        let source = match opened {
+            Ok(source) => source,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.check_room(source.size)?;
+        let digest = match self.session.batch.add(source)? {
+            Ok(digest) => digest,
+            Err(error) => return Ok(Err(error)),
+        };
+        Metrics::add(&self.server.metrics.files, 1);
+        Metrics::add(&self.server.metrics.bytes, digest.size);
+        Ok(Ok(self.brought(digest)?))
+    }
+
     fn brought(&self, digest: Digest) -> Result<Put, Error> {
         // What others have is nobody's business, so only what is new to the caller counts as new.
         let known = self.kept()?.contains(&digest);
@@ -364,41 +384,42 @@ impl Blobs for SessionBlobs<'_> {
         self.server.home.name()
     }
 
-    fn batch(&self) -> usize {
-        512
-    }
-
-    fn threads(&self) -> usize {
-        1
-    }
-
-    fn put(
-        &self,
-        files: &mut dyn Iterator<Item = io::Result<(File, PathBuf)>>,
-    ) -> Result<Vec<io::Result<Put>>, Error> {
-        let mut batch = lock(self.session.batch);
-        let mut answers = Vec::new();
-        for file in files {
-            let opened = file.and_then(|(file, path)| {
-                let size = file.metadata()?.len();
-                Ok((file, path, size))
-            });
-            answers.push(match opened {
-                Ok((file, path, size)) => {
-                    self.check_room(size)?;
-                    match batch.add(file, &path)? {
-                        Ok(digest) => {
-                            Metrics::add(&self.server.metrics.files, 1);
-                            Metrics::add(&self.server.metrics.bytes, digest.size);
-                            Ok(self.brought(digest)?)
-                        }
-                        Err(error) => Err(error),
-                    }
+    fn put(&self, files: &dyn Sources) -> Result<Vec<io::Result<Put>>, Error> {
+        let count = files.count();
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
+        let threads = threads.min(count / FILES_PER_THREAD).max(1);
+        let next = AtomicUsize::new(0);
+        let take = || -> Result<Vec<(usize, io::Result<Put>)>, Error> {
+            let mut answers = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= count {
+                    return Ok(answers);
                 }
-                Err(error) => Err(error),
-            });
+                let put = self.put_one(files.open(index));
+                // The others need not go on when nothing more can be stored.
+                let put = put.inspect_err(|_| next.store(count, Ordering::Relaxed))?;
+                answers.push((index, put));
+            }
+        };
+        let parts = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(take)).collect();
+            let mut parts = vec![take()];
+            for other in others {
+                match other.join() {
+                    Ok(part) => parts.push(part),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            parts
+        });
+        let mut answers = Vec::with_capacity(count);
+        for part in parts {
+            // What was brought may be what could not be made durable; it has to be brought again.
+            answers.extend(part.inspect_err(|_| lock(self.session.brought).clear())?);
         }
-        Ok(answers)
+        answers.sort_unstable_by_key(|(index, _)| *index);
+        Ok(answers.into_iter().map(|(_, put)| put).collect())
     }
 
     fn put_bytes(&self, bytes: &[u8]) -> Result<Put, Error> {
@@ -410,7 +431,7 @@ impl Blobs for SessionBlobs<'_> {
         let home = &self.server.home;
         let uid = self.caller.uid;
         // What cannot be made durable is not registered; it has to be brought again.
-        if let Err(error) = lock(self.session.batch).commit() {
+        if let Err(error) = self.session.batch.commit() {
             lock(self.session.brought).clear();
             return Err(error);
         }

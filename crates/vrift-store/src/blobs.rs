@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cas_store::Sources;
 use vx_proto::Digest;
 
 use crate::error::Error;
@@ -50,22 +51,13 @@ pub trait Blobs: Sync {
     /// How the store is called in messages.
     fn name(&self) -> String;
 
-    /// How many files are put at once.
-    fn batch(&self) -> usize;
-
-    /// How many threads may put at once.
-    fn threads(&self) -> usize;
-
     /// Stores the content of files and answers for each, in their order; what was answered is durable.
     ///
     /// A file that cannot be read is an inner error and keeps no other file out.
     ///
     /// # Errors
     /// When the store takes nothing more, e.g. since the disk is full.
-    fn put(
-        &self,
-        files: &mut dyn Iterator<Item = io::Result<(File, PathBuf)>>,
-    ) -> Result<Vec<io::Result<Put>>, Error>;
+    fn put(&self, files: &dyn Sources) -> Result<Vec<io::Result<Put>>, Error>;
 
     /// Stores some bytes.
     ///

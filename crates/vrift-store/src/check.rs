@@ -6,6 +6,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use cas_store::{Source, Sources};
 use vx_proto::Digest;
 
 use crate::access::Beneath;
@@ -176,16 +177,29 @@ impl Home {
         if !missing.contains_key(&hash(&file).map_err(Error::io("read", &shown))?) {
             return Ok(());
         }
-        for put in self
-            .put(&mut std::iter::once(Ok((file, shown))))?
-            .into_iter()
-            .flatten()
-        {
+        for put in self.put(&One(file, shown))?.into_iter().flatten() {
             if missing.remove(&put.digest).is_some() {
                 report.repaired += 1;
             }
         }
         Ok(())
+    }
+}
+
+/// A file that is offered.
+struct One(File, PathBuf);
+
+impl Sources for One {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn open(&self, _index: usize) -> std::io::Result<Source<'_>> {
+        Ok(Source {
+            size: self.0.metadata()?.len(),
+            file: self.0.try_clone()?,
+            name: &self.1,
+        })
     }
 }
 

@@ -13,9 +13,11 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use cas_store::{Durability, Options, PutError, Store};
+use cas_store::{Durability, Options, PutError, Source, Sources, Store};
 use rustix::fs::FlockOperation;
 use vx_proto::Digest;
 
@@ -247,38 +249,9 @@ impl Home {
     pub fn batch_of_blobs(&self) -> Batch {
         Batch {
             store: self.store.clone(),
-            group: self.store.group(),
+            filling: RwLock::new(self.store.group()),
+            leaving: Mutex::default(),
         }
-    }
-
-    /// Stores files, a group at a time, and answers for each.
-    fn put_files(
-        &self,
-        files: &mut dyn Iterator<Item = io::Result<(File, PathBuf)>>,
-    ) -> Result<Vec<io::Result<Put>>, Error> {
-        let mut answers: Vec<Option<io::Result<Put>>> = Vec::new();
-        let mut places = Vec::new();
-        let mut group = self.store.group();
-        for file in files {
-            let staged = file.map(|(file, path)| self.store.stage_open_file(file, &path));
-            match staged {
-                Ok(Ok(pending)) => {
-                    places.push(answers.len());
-                    answers.push(None);
-                    group.add(pending);
-                }
-                Err(error) | Ok(Err(PutError::Source { source: error, .. })) => {
-                    answers.push(Some(Err(error)));
-                }
-                Ok(Err(error)) => return Err(error.into()),
-            }
-            if group.is_full() {
-                let full = std::mem::replace(&mut group, self.store.group());
-                commit(full, &mut places, &mut answers)?;
-            }
-        }
-        commit(group, &mut places, &mut answers)?;
-        Ok(answers.into_iter().flatten().collect())
     }
 }
 
@@ -286,39 +259,94 @@ impl Home {
 #[derive(Debug)]
 pub struct Batch {
     store: Store,
-    group: cas_store::Group,
+    filling: RwLock<cas_store::Group>,
+    /// The group before, on its way to the disk.
+    leaving: Mutex<Option<JoinHandle<Result<(), PutError>>>>,
 }
 
 impl Batch {
-    /// Writes a copy of a file; when the batch has grown large, what is in it becomes durable first.
+    /// Writes a copy of a file; when the batch has grown large, what is in it becomes durable meanwhile.
+    ///
+    /// Several threads may do this at once.
     ///
     /// # Errors
     /// When the store takes nothing more; a file that cannot be read is the inner error.
-    pub fn add(&mut self, file: File, path: &Path) -> Result<io::Result<Digest>, Error> {
-        if self.group.is_full() {
-            self.commit()?;
+    pub fn add(&self, source: Source<'_>) -> Result<io::Result<Digest>, Error> {
+        let is_full = self.filling().is_full();
+        if is_full {
+            self.send_off()?;
         }
-        match self.store.stage_open_file(file, path) {
-            Ok(pending) => {
-                let digest = pending.digest();
-                self.group.add(pending);
-                Ok(Ok(digest))
-            }
+        match self.filling().take_in(source) {
+            Ok(digest) => Ok(Ok(digest)),
             Err(PutError::Source { source, .. }) => Ok(Err(source)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn filling(&self) -> RwLockReadGuard<'_, cas_store::Group> {
+        self.filling.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a new group while the full one is written, after the one before it is.
+    fn send_off(&self) -> Result<(), Error> {
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        wait_for(leaving.take())?;
+        let mut filling = self.filling.write().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have been first.
+        if !filling.is_full() {
+            return Ok(());
+        }
+        let full = std::mem::replace(&mut *filling, self.store.group());
+        let commit = move || {
+            full.commit()
+                .into_iter()
+                .try_for_each(|stored| stored.map(drop))
+        };
+        let started = std::thread::Builder::new()
+            .name("commit".to_owned())
+            .spawn(commit)
+            .map_err(Error::io("start a thread for", self.store.root()))?;
+        *leaving = Some(started);
+        Ok(())
+    }
+
+    /// Forgets what has not been sent off, and waits for what has.
+    pub fn give_up(&self) {
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody waits for these any more.
+        let _unasked = wait_for(leaving.take());
+        let mut filling = self.filling.write().unwrap_or_else(PoisonError::into_inner);
+        *filling = self.store.group();
     }
 
     /// Makes everything durable and visible.
     ///
     /// # Errors
     /// The first one; what it concerns is not stored.
-    pub fn commit(&mut self) -> Result<(), Error> {
-        let full = std::mem::replace(&mut self.group, self.store.group());
+    pub fn commit(&self) -> Result<(), Error> {
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = wait_for(leaving.take());
+        let mut filling = self.filling.write().unwrap_or_else(PoisonError::into_inner);
+        let full = std::mem::replace(&mut *filling, self.store.group());
+        before?;
         for stored in full.commit() {
             stored?;
         }
         Ok(())
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+fn wait_for(leaving: Option<JoinHandle<Result<(), PutError>>>) -> Result<(), Error> {
+    match leaving.map(JoinHandle::join) {
+        None => Ok(()),
+        Some(Ok(result)) => Ok(result?),
+        Some(Err(panic)) => std::panic::resume_unwind(panic),
     }
 }
 
@@ -343,21 +371,6 @@ pub fn lock_file(path: &Path, operation: FlockOperation) -> Result<File, Error> 
         }
     };
     lock().map_err(Error::io("lock", path))
-}
-
-fn commit(
-    group: cas_store::Group,
-    places: &mut Vec<usize>,
-    answers: &mut [Option<io::Result<Put>>],
-) -> Result<(), Error> {
-    for (place, stored) in places.drain(..).zip(group.commit()) {
-        let stored = stored?;
-        answers[place] = Some(Ok(Put {
-            digest: stored.digest,
-            new: stored.new,
-        }));
-    }
-    Ok(())
 }
 
 fn read_or_make_id(home: &Path) -> Result<[u8; 16], Error> {
@@ -386,19 +399,18 @@ impl Blobs for Home {
         self.store.root().display().to_string()
     }
 
-    fn batch(&self) -> usize {
-        4096
-    }
-
-    fn threads(&self) -> usize {
-        std::thread::available_parallelism().map_or(2, |n| n.get().min(8))
-    }
-
-    fn put(
-        &self,
-        files: &mut dyn Iterator<Item = io::Result<(File, PathBuf)>>,
-    ) -> Result<Vec<io::Result<Put>>, Error> {
-        self.put_files(files)
+    fn put(&self, files: &dyn Sources) -> Result<Vec<io::Result<Put>>, Error> {
+        let threads = std::thread::available_parallelism().map_or(2, |n| n.get().min(8));
+        let answers = self.store.put_files(files, threads)?;
+        Ok(answers
+            .into_iter()
+            .map(|answer| {
+                answer.map(|stored| Put {
+                    digest: stored.digest,
+                    new: stored.new,
+                })
+            })
+            .collect())
     }
 
     fn put_bytes(&self, bytes: &[u8]) -> Result<Put, Error> {

@@ -10,12 +10,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use cas_store::{Source, Sources};
 use rustix::fs::AtFlags;
 use vx_proto::Digest;
 
@@ -221,9 +222,7 @@ fn undo_projections(
         let Kind::Symlink(target) = &entry.kind else {
             continue;
         };
-        let Some((digest, executable)) =
-            blobs.digest_of(std::path::Path::new(OsStr::from_bytes(target)))
-        else {
+        let Some((digest, executable)) = blobs.digest_of(shown(target)) else {
             continue;
         };
         match was.get(entry.path.as_slice()) {
@@ -340,50 +339,46 @@ impl<'a> Run<'a> {
         Ok(unsettled)
     }
 
-    /// Reads each file once, on as many threads as the store likes.
+    /// Reads each file once.
     fn read_once(&mut self, readings: &mut [&mut Reading]) -> Result<(), Error> {
-        if readings.is_empty() {
-            return Ok(());
-        }
-        let threads = self.blobs.threads().max(1);
-        let chunk = readings
-            .len()
-            .div_ceil(threads)
-            .clamp(1, self.blobs.batch().max(1));
-        let count = readings.len() as u64;
-        let chunks: Vec<Mutex<&mut [&mut Reading]>> =
-            readings.chunks_mut(chunk).map(Mutex::new).collect();
-        let next = AtomicUsize::new(0);
-        let failed = AtomicBool::new(false);
-        let outcome = Mutex::new((Vec::new(), None));
-        std::thread::scope(|scope| {
-            for _ in 0..threads.min(chunks.len()) {
-                scope.spawn(|| {
-                    while !failed.load(Ordering::Relaxed) {
-                        let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) else {
-                            return;
-                        };
-                        let mut chunk = lock(chunk);
-                        let result =
-                            read_chunk(self.blobs, self.beneath, self.progress, &mut chunk);
-                        let mut outcome = lock(&outcome);
-                        match result {
-                            Ok(new) => outcome.0.extend(new),
-                            Err(error) => {
-                                failed.store(true, Ordering::Relaxed);
-                                outcome.1.get_or_insert(error);
-                            }
-                        }
-                    }
-                });
-            }
-        });
-        let (new, error) = outcome
+        let count = readings.len();
+        let opening = Opening {
+            paths: readings.iter().map(|r| shown(&r.file.path)).collect(),
+            sizes: readings
+                .iter()
+                .map(|r| r.file.stat.st_size as u64)
+                .collect(),
+            beneath: self.beneath,
+            progress: self.progress,
+            stamps: Mutex::new(vec![None; count]),
+        };
+        let answers = self.blobs.put(&opening);
+        let stamps = opening
+            .stamps
             .into_inner()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.new.extend(new);
-        self.report.read += count;
-        error.map_or(Ok(()), Err)
+        if self.progress.cancelled() {
+            return Err(Error::Cancelled);
+        }
+        for ((reading, answer), stamp) in readings.iter_mut().zip(answers?).zip(stamps) {
+            reading.opened = stamp;
+            reading.digest = match answer {
+                Ok(put) => {
+                    self.new.extend(put.new.then_some(put.digest));
+                    Some(put.digest)
+                }
+                // Gone, or replaced by something else; the look afterwards finds which.
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound
+                        || error.raw_os_error() == Some(libc::ELOOP) =>
+                {
+                    None
+                }
+                Err(error) => return Err(Error::io("read", shown(&reading.file.path))(error)),
+            };
+        }
+        self.report.read += count as u64;
+        Ok(())
     }
 
     /// Registers the manifest; what the store has lost meanwhile is stored again from the files.
@@ -420,27 +415,26 @@ impl<'a> Run<'a> {
                 sources.push((entry.path.clone(), *digest));
             }
         }
-        for chunk in sources.chunks(self.blobs.batch().max(1)) {
-            let beneath = self.beneath;
-            let mut files = chunk.iter().map(|(path, _)| {
-                let (file, _) = beneath.open(path)?;
-                Ok((file, PathBuf::from(OsStr::from_bytes(path))))
-            });
-            let answers = self.blobs.put(&mut files)?;
-            self.report.read += chunk.len() as u64;
-            for ((path, digest), answer) in chunk.iter().zip(answers) {
-                let shown = || String::from_utf8_lossy(path).into_owned();
-                match answer {
-                    Ok(put) if put.digest == *digest => {
-                        self.new.extend(put.new.then_some(*digest));
-                    }
-                    // A projection whose blob is gone, or a file that changed under a stamp of the past.
-                    _ => {
-                        return Err(Error::Absent {
-                            digest: *digest,
-                            path: shown(),
-                        });
-                    }
+        let opening = Opening {
+            paths: sources.iter().map(|(path, _)| shown(path)).collect(),
+            sizes: vec![0; sources.len()],
+            beneath: self.beneath,
+            progress: &(),
+            stamps: Mutex::new(vec![None; sources.len()]),
+        };
+        let answers = self.blobs.put(&opening)?;
+        self.report.read += sources.len() as u64;
+        for ((path, digest), answer) in sources.iter().zip(answers) {
+            match answer {
+                Ok(put) if put.digest == *digest => {
+                    self.new.extend(put.new.then_some(*digest));
+                }
+                // A projection whose blob is gone, or a file that changed under a stamp of the past.
+                _ => {
+                    return Err(Error::Absent {
+                        digest: *digest,
+                        path: shown(path).display().to_string(),
+                    });
                 }
             }
         }
@@ -448,68 +442,44 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Reads some files; returns which contents were new.
-fn read_chunk(
-    blobs: &dyn Blobs,
-    beneath: Beneath<'_>,
-    progress: &dyn Progress,
-    chunk: &mut [&mut Reading],
-) -> Result<Vec<Digest>, Error> {
-    let mut stamps = Vec::with_capacity(chunk.len());
-    let answers = {
-        let mut files = chunk.iter().map(|reading| {
-            if progress.cancelled() {
-                stamps.push(None);
-                return Err(std::io::ErrorKind::Interrupted.into());
-            }
-            progress.advance(1, reading.file.stat.st_size as u64);
-            match beneath.open(&reading.file.path) {
-                Ok((file, stamp)) => {
-                    stamps.push(Some(stamp));
-                    let path = PathBuf::from(OsStr::from_bytes(&reading.file.path));
-                    Ok((file, path))
-                }
-                Err(error) => {
-                    stamps.push(None);
-                    Err(error)
-                }
-            }
-        });
-        blobs.put(&mut files)?
-    };
-    if progress.cancelled() {
-        return Err(Error::Cancelled);
-    }
-    let mut new = Vec::new();
-    for ((reading, answer), stamp) in chunk.iter_mut().zip(answers).zip(stamps) {
-        reading.opened = stamp;
-        reading.digest = match answer {
-            Ok(put) => {
-                new.extend(put.new.then_some(put.digest));
-                Some(put.digest)
-            }
-            // Gone, or replaced by something else; the look afterwards finds which.
-            Err(error)
-                if matches!(error.kind(), std::io::ErrorKind::NotFound)
-                    || error.raw_os_error() == Some(libc::ELOOP) =>
-            {
-                None
-            }
-            Err(error) => {
-                return Err(Error::io("read", OsStr::from_bytes(&reading.file.path))(
-                    error,
-                ));
-            }
-        };
-    }
-    Ok(new)
+/// Files of a directory, opened when their turn comes.
+struct Opening<'a> {
+    paths: Vec<&'a Path>,
+    /// What they have for the progress that is told.
+    sizes: Vec<u64>,
+    beneath: Beneath<'a>,
+    progress: &'a dyn Progress,
+    /// The state in which each was opened.
+    stamps: Mutex<Vec<Option<Stamp>>>,
 }
 
-/// The data is whole between any two statements.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+impl Sources for Opening<'_> {
+    fn count(&self) -> usize {
+        self.paths.len()
+    }
+
+    fn open(&self, index: usize) -> io::Result<Source<'_>> {
+        if self.progress.cancelled() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        self.progress.advance(1, self.sizes[index]);
+        let name = self.paths[index];
+        let (file, stamp) = self.beneath.open(name.as_os_str().as_bytes())?;
+        let mut stamps = self
+            .stamps
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        stamps[index] = Some(stamp);
+        Ok(Source {
+            file,
+            size: stamp.size(),
+            name,
+        })
+    }
+}
+
+fn shown(path: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(path))
 }
 
 /// Ingests a directory that is no project of this process: everything is read, and nothing is written there.
@@ -520,7 +490,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// As [`ingest`], and what the reader of `beneath` refuses.
 pub fn ingest_beneath(
     beneath: Beneath<'_>,
-    path: &std::path::Path,
+    path: &Path,
     blobs: &dyn Blobs,
     progress: &dyn Progress,
 ) -> Result<Ingested, Error> {

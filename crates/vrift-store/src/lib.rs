@@ -24,7 +24,7 @@ mod scan;
 mod stamp;
 mod usage;
 
-pub use cas_store::PutError;
+pub use cas_store::{PutError, Source, Sources};
 
 pub use access::{Beneath, Reader};
 pub use blobs::{Blobs, Projection, Put, RootRequest};

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::home::lock_file;
 use crate::link::times;
 use crate::manifest::{MAX_BYTES, Manifest, Time};
-use crate::roots::{read_at_most, sync_dir, write_whole};
+use crate::roots::{read_at_most, sync_dir, write_unsynced, write_whole};
 use crate::stamp::{Stamp, StatCache, mtime};
 
 /// A directory that is, or will be, in a store.
@@ -98,7 +98,7 @@ impl Project {
         };
         let ignore = own.join(".gitignore");
         if !ignore.exists() {
-            write_whole(&ignore, b"*\n")?;
+            write_unsynced(&ignore, b"*\n")?;
         }
         Ok(Locked { file })
     }
@@ -144,7 +144,8 @@ impl Project {
         cache: &StatCache,
         store: &[u8; 16],
     ) -> Result<(), Error> {
-        write_whole(&self.own_dir().join("stat.bin"), &cache.encode(store))
+        // Its checksum tells what a power cut left of it.
+        write_unsynced(&self.own_dir().join("stat.bin"), &cache.encode(store))
     }
 
     /// The journal of a project whose files are projections: the manifest they are projections of.

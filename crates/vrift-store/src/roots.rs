@@ -298,6 +298,16 @@ pub(crate) fn read_at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 
 /// Writes a file so that a reader sees the old or the new bytes, also after a power cut.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    replace(path, bytes, true)?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// As [`write_whole`] for what can be made again: after a power cut it may be the old one, empty or gone.
+pub(crate) fn write_unsynced(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    replace(path, bytes, false)
+}
+
+fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<(), Error> {
     let failed = |source| Error::io("write", path)(source);
     let dir = path.parent().unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -315,14 +325,15 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
             .mode(0o600)
             .open(&temporary)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
+        if sync {
+            file.sync_all()?;
+        }
         fs::rename(&temporary, path)
     };
     write().map_err(|error| {
         let _ignored = fs::remove_file(&temporary);
         failed(error)
-    })?;
-    sync_dir(dir)
+    })
 }
 
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {

@@ -49,6 +49,10 @@ impl Stamp {
         }
     }
 
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
     pub(crate) fn changed(&self) -> Time {
         self.changed
     }

@@ -14,7 +14,8 @@ use tempfile::TempDir;
 use vrift_store::manifest::Manifest;
 use vrift_store::{
     Blobs, CheckOptions, CollectOptions, Error, Home, HomeOptions, How, IngestOptions, Ingested,
-    LinkOptions, Progress, Project, Projection, Put, RootRequest, ingest, link, phantom, restore,
+    LinkOptions, Progress, Project, Projection, Put, RootRequest, Sources, ingest, link, phantom,
+    restore,
 };
 use vx_proto::Digest;
 
@@ -78,16 +79,7 @@ impl Blobs for Ordinary<'_> {
     fn name(&self) -> String {
         self.0.name()
     }
-    fn batch(&self) -> usize {
-        self.0.batch()
-    }
-    fn threads(&self) -> usize {
-        self.0.threads()
-    }
-    fn put(
-        &self,
-        files: &mut dyn Iterator<Item = io::Result<(File, PathBuf)>>,
-    ) -> Result<Vec<io::Result<Put>>, Error> {
+    fn put(&self, files: &dyn Sources) -> Result<Vec<io::Result<Put>>, Error> {
         self.0.put(files)
     }
     fn put_bytes(&self, bytes: &[u8]) -> Result<Put, Error> {
@@ -319,16 +311,7 @@ fn what_changes_while_it_is_read_is_read_again_or_reported() {
         fn name(&self) -> String {
             self.0.site.home.name()
         }
-        fn batch(&self) -> usize {
-            1
-        }
-        fn threads(&self) -> usize {
-            1
-        }
-        fn put(
-            &self,
-            files: &mut dyn Iterator<Item = io::Result<(File, PathBuf)>>,
-        ) -> Result<Vec<io::Result<Put>>, Error> {
+        fn put(&self, files: &dyn Sources) -> Result<Vec<io::Result<Put>>, Error> {
             let answers = self.0.site.home.put(files);
             self.0.meddle();
             answers

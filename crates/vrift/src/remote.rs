@@ -1,5 +1,6 @@
 //! The daemon's store: files are opened here, with the user's own rights, and their descriptors sent.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,8 +9,11 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use vrift_daemon::{CallError, Client, Code, MAX_FDS};
-use vrift_store::{Blobs, Error, Projection, Put, RootRequest};
+use vrift_store::{Blobs, Error, Projection, Put, RootRequest, Sources};
 use vx_proto::Digest;
+
+/// Messages with files that are sent before the first is answered.
+const UNDER_WAY: usize = 3;
 
 /// A connection to the daemon.
 pub(crate) struct Remote {
@@ -50,24 +54,30 @@ impl Remote {
         client.call(method, params, fds).map_err(explain)
     }
 
+    /// Stores files whose descriptors are sent in one message.
     fn put_fds(&self, files: &[File]) -> Result<Vec<io::Result<Put>>, Error> {
         let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
         let (result, _) = self.call_with("put", json!({}), &fds)?;
-        let answers = result["blobs"].as_array().ok_or_else(garbled)?;
-        if answers.len() != files.len() {
-            return Err(garbled());
-        }
-        answers
-            .iter()
-            .map(|answer| match answer["error"].as_str() {
-                Some(error) => Ok(Err(io::Error::other(error.to_owned()))),
-                None => Ok(Ok(Put {
-                    digest: digest(&answer["digest"])?,
-                    new: answer["new"] == json!(true),
-                })),
-            })
-            .collect()
+        puts(&result, files.len())
     }
+}
+
+/// What the daemon says became of so many files.
+fn puts(result: &Value, count: usize) -> Result<Vec<io::Result<Put>>, Error> {
+    let answers = result["blobs"].as_array().ok_or_else(garbled)?;
+    if answers.len() != count {
+        return Err(garbled());
+    }
+    answers
+        .iter()
+        .map(|answer| match answer["error"].as_str() {
+            Some(error) => Ok(Err(io::Error::other(error.to_owned()))),
+            None => Ok(Ok(Put {
+                digest: digest(&answer["digest"])?,
+                new: answer["new"] == json!(true),
+            })),
+        })
+        .collect()
 }
 
 fn id_of(hex: &str) -> Option<[u8; 16]> {
@@ -163,48 +173,39 @@ impl Blobs for Remote {
         self.name.clone()
     }
 
-    fn batch(&self) -> usize {
-        // Each answer is durable, so larger groups cost less; descriptors are sent a message at a time.
-        MAX_FDS
-    }
-
-    fn threads(&self) -> usize {
-        1
-    }
-
-    fn put(
-        &self,
-        files: &mut dyn Iterator<Item = io::Result<(File, PathBuf)>>,
-    ) -> Result<Vec<io::Result<Put>>, Error> {
+    fn put(&self, files: &dyn Sources) -> Result<Vec<io::Result<Put>>, Error> {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         let mut answers: Vec<Option<io::Result<Put>>> = Vec::new();
-        let mut waiting = Vec::new();
-        let mut places = Vec::new();
-        let send = |waiting: &mut Vec<File>,
-                    places: &mut Vec<usize>,
-                    answers: &mut Vec<Option<io::Result<Put>>>|
-         -> Result<(), Error> {
-            if !waiting.is_empty() {
-                for (place, answer) in places.drain(..).zip(self.put_fds(waiting)?) {
-                    answers[place] = Some(answer);
+        let mut under_way = VecDeque::new();
+        let mut next = 0;
+        while next < files.count() || !under_way.is_empty() {
+            // While the daemon reads what it has, the next files are opened.
+            if next < files.count() && under_way.len() < UNDER_WAY {
+                let mut opened = Vec::new();
+                let mut places = Vec::new();
+                while next < files.count() && opened.len() < MAX_FDS {
+                    match files.open(next) {
+                        Ok(source) => {
+                            places.push(next);
+                            opened.push(source.file);
+                            answers.push(None);
+                        }
+                        Err(error) => answers.push(Some(Err(error))),
+                    }
+                    next += 1;
                 }
-                waiting.clear();
-            }
-            Ok(())
-        };
-        for file in files {
-            match file {
-                Ok((file, _)) => {
-                    places.push(answers.len());
-                    answers.push(None);
-                    waiting.push(file);
+                if !opened.is_empty() {
+                    let fds: Vec<_> = opened.iter().map(AsFd::as_fd).collect();
+                    let id = client.send("put", json!({}), &fds).map_err(explain)?;
+                    under_way.push_back((id, places));
                 }
-                Err(error) => answers.push(Some(Err(error))),
-            }
-            if waiting.len() == MAX_FDS {
-                send(&mut waiting, &mut places, &mut answers)?;
+            } else if let Some((id, places)) = under_way.pop_front() {
+                let (result, _) = client.receive(id).map_err(explain)?;
+                for (place, put) in places.iter().zip(puts(&result, places.len())?) {
+                    answers[*place] = Some(put);
+                }
             }
         }
-        send(&mut waiting, &mut places, &mut answers)?;
         Ok(answers.into_iter().flatten().collect())
     }
 

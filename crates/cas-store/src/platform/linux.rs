@@ -1,10 +1,11 @@
-//! Linux: `FICLONE`, `syncfs`, `O_NOATIME`, and read leases as a way to see other writers.
+//! Linux: `FICLONE`, `openat2`, `syncfs`, `O_NOATIME`, and read leases as a way to see other writers.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 /// How long a forked child may keep a copy of our descriptor before it executes; far beyond what was ever seen.
 const WRITERS_LEAVE_WITHIN: Duration = Duration::from_secs(2);
@@ -12,6 +13,20 @@ const WRITERS_LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// Makes `to` share the content of `from`; fails where the file system cannot.
 pub(crate) fn reflink(to: impl AsFd, from: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::ioctl_ficlone(to, from)?)
+}
+
+/// Opens `path` (relative, no `..`) below `dir` in one call, following no symbolic link; `None` where the system refuses the call itself.
+pub(crate) fn open_below(
+    dir: impl AsFd,
+    path: &str,
+    flags: OFlags,
+) -> Option<rustix::io::Result<OwnedFd>> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    match rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve) {
+        // Some containers refuse the call as if it did not exist.
+        Err(Errno::NOSYS | Errno::PERM) => None,
+        result => Some(result),
+    }
 }
 
 /// Writes everything of the file system that `dir` is on; reports write-back errors.
