@@ -244,11 +244,12 @@ impl Intake<'_> {
 
     fn add(&self, number: usize, pending: Pending) {
         let mut state = self.state();
+        let had_enough = state.has_enough();
         if pending.temp.is_some() {
             state.staged_bytes += pending.digest.size;
         }
         state.staged.push((number, pending));
-        if state.has_enough() {
+        if !had_enough && state.has_enough() {
             self.moved.notify_all();
         }
     }

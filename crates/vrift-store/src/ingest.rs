@@ -117,8 +117,8 @@ pub fn ingest(
     ingest_locked(project, &locked, blobs, options, progress).map(|(report, _)| report)
 }
 
-/// The state of each file whose content is in the store.
-pub(crate) type Known = HashMap<Vec<u8>, (Stamp, Digest)>;
+/// The path, state and content of each file whose content is in the store.
+pub(crate) type Known = Vec<(Vec<u8>, Stamp, Digest)>;
 
 pub(crate) fn ingest_locked(
     project: &Project,
@@ -129,27 +129,37 @@ pub(crate) fn ingest_locked(
 ) -> Result<(Ingested, Known), Error> {
     let started = Instant::now();
     let before = locked.now()?;
-    let old = project.manifest().unwrap_or_default();
     let beneath = Beneath::own(project.dir());
-    let mut scanned = scan(beneath.dir, beneath.reader)?;
+    // What is known of the last time is read while the directory is listed.
+    let ((old, cache), scanned) = std::thread::scope(|scope| {
+        let last_time = scope.spawn(|| {
+            let cache = if options.ignore_cache {
+                StatCache::default()
+            } else {
+                project.stat_cache(&blobs.id())
+            };
+            (project.manifest().unwrap_or_default(), cache)
+        });
+        let scanned = scan(beneath.dir, beneath.reader);
+        match last_time.join() {
+            Ok(last_time) => (last_time, scanned),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    });
+    let mut scanned = scanned?;
     let phantom = project.is_phantom();
     if phantom {
         crate::phantom::recover(project, blobs)?;
         undo_projections(&mut scanned.others, project, blobs)?;
     }
-    let cache = if options.ignore_cache {
-        StatCache::default()
-    } else {
-        project.stat_cache(&blobs.id())
-    };
-    let mut found = Known::new();
+    let mut found = Known::with_capacity(scanned.files.len());
     let mut readings = Vec::new();
     let mut entries = scanned.others;
     for file in scanned.files {
         match cache.get(&file.path, &file.stamp) {
             Some(digest) => {
                 entries.push(file_entry(&file, digest));
-                found.insert(file.path, (file.stamp, digest));
+                found.push((file.path, file.stamp, digest));
             }
             None => readings.push(Reading::of(file)),
         }
@@ -159,7 +169,7 @@ pub(crate) fn ingest_locked(
     for reading in readings {
         if let (Some(digest), Some(stamp)) = (reading.digest, reading.opened) {
             entries.push(file_entry(&reading.file, digest));
-            found.insert(reading.file.path, (stamp, digest));
+            found.push((reading.file.path, stamp, digest));
         }
     }
     let manifest = Manifest::new(entries).map_err(|source| Error::Manifest {
@@ -181,19 +191,21 @@ pub(crate) fn ingest_locked(
     }
     if !unchanged || run.report.read > 0 {
         let mut cache = StatCache::default();
-        for (path, (stamp, digest)) in &found {
+        for (path, stamp, digest) in &found {
             // One that changed all the time is read again next time, whatever its stamp.
-            let shown = PathBuf::from(OsStr::from_bytes(path));
-            if !run.report.changed.contains(&shown) {
+            if !run
+                .report
+                .changed
+                .iter()
+                .any(|changed| changed == shown(path))
+            {
                 cache.insert(path, stamp, digest, before);
             }
         }
         project.write_stat_cache(&cache, &blobs.id())?;
     }
     let report = run.finish(&manifest, digest, started);
-    for path in &report.changed {
-        found.remove(path.as_os_str().as_bytes());
-    }
+    found.retain(|(path, ..)| !report.changed.iter().any(|changed| changed == shown(path)));
     Ok((report, found))
 }
 

@@ -90,7 +90,8 @@ impl Manifest {
     /// # Errors
     /// The first entry that no manifest may have, e.g. one whose parent is no directory.
     pub fn new(mut entries: Vec<Entry>) -> Result<Manifest, ManifestError> {
-        entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        // They usually come as a few sorted lists, which this sort merges.
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
         check(&entries)?;
         Ok(Manifest { entries })
     }

@@ -10,6 +10,7 @@
 //!
 //! Ended at any moment, each path is the file or a link to its blob; [`recover`] finishes or undoes the one step that was under way.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -22,7 +23,7 @@ use vx_proto::{Digest, DigestFunction};
 
 use crate::blobs::{Blobs, Projection, RootRequest};
 use crate::error::Error;
-use crate::ingest::{IngestOptions, Ingested, Known, Progress, ingest_locked};
+use crate::ingest::{IngestOptions, Ingested, Progress, ingest_locked};
 use crate::link::{open_parent, times};
 use crate::manifest::{Entry, Kind, Manifest};
 use crate::platform;
@@ -79,6 +80,10 @@ pub fn phantom(
         bytes: 0,
         kept: Vec::new(),
     };
+    let known = known
+        .iter()
+        .map(|(path, stamp, _)| (path.as_slice(), *stamp))
+        .collect();
     let scratch = project.scratch()?;
     let working = Working::begin(&scratch)?;
     for (index, entry) in manifest.entries().iter().enumerate() {
@@ -161,8 +166,12 @@ struct Replacement<'a> {
 
 impl Replacement<'_> {
     /// The inner error says why the file stays; it is empty when there is nothing to say.
-    fn replace(&self, blobs: &dyn Blobs, known: &Known) -> Result<Result<(), &'static str>, Error> {
-        let Some((stamp, _)) = known.get(&self.entry.path) else {
+    fn replace(
+        &self,
+        blobs: &dyn Blobs,
+        known: &HashMap<&[u8], Stamp>,
+    ) -> Result<Result<(), &'static str>, Error> {
+        let Some(stamp) = known.get(self.entry.path.as_slice()) else {
             // It is a projection already, or changes all the time and was reported as such.
             return Ok(Err(""));
         };

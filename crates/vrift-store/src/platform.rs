@@ -1,13 +1,14 @@
-//! What the operating systems do differently: opening beneath a directory, clones, exchanging two names, seeing writers.
+//! What the operating systems do differently: opening beneath a directory, listing one, clones, exchanging two names, seeing writers.
 //!
 //! The rest of the crate contains no `cfg(target_os)`.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 
 /// Opens `path` beneath `root` without following any symbolic link on the way or at its end.
 pub(crate) fn open_beneath(
@@ -46,6 +47,31 @@ fn open_step_by_step(
         current = Some(rustix::fs::openat(parent, name, flags, Mode::empty())?);
     }
     current.ok_or(rustix::io::Errno::NOENT)
+}
+
+/// Calls `visit` with everything in a directory that was just opened, and what kind of file the system says it is; it may not know.
+pub(crate) fn list(
+    dir: BorrowedFd<'_>,
+    buffer: &mut Vec<u8>,
+    mut visit: impl FnMut(&CStr, FileType),
+) -> rustix::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let mut names = rustix::fs::RawDir::new(dir, buffer.spare_capacity_mut());
+        while let Some(item) = names.next() {
+            let item = item?;
+            visit(item.file_name(), item.file_type());
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _unused = buffer;
+        for item in rustix::fs::Dir::read_from(dir)? {
+            let item = item?;
+            visit(item.file_name(), item.file_type());
+        }
+    }
+    Ok(())
 }
 
 /// Makes `to` share the content of `from`; fails where the file system cannot.

@@ -1,11 +1,14 @@
 //! Lists a directory without reading any content.
 //!
 //! Directories are opened relative to their parents and symbolic links are never followed, so the listing is of what lies beneath the directory and nothing else.
+//! Several threads take directories from one stack, the deepest first: so few parents are open at once.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -13,19 +16,22 @@ use rustix::io::Errno;
 use crate::access::Reader;
 use crate::error::Error;
 use crate::manifest::{Entry, Kind, MAX_ENTRIES, MAX_PATH};
+use crate::platform;
 use crate::stamp::{Stamp, mtime};
 
-/// Directories within directories that are listed; each level holds a descriptor.
+/// Directories within directories that are listed; each level holds a descriptor for each thread.
 const MAX_DEPTH: usize = 256;
+/// With more threads the deepest tree could take more descriptors than a process usually may have.
+const MAX_THREADS: usize = 3;
 /// Things left out that are named; all are counted by the caller's eyes.
 const MAX_SKIPPED: usize = 1000;
 
 /// What lies in a directory.
 #[derive(Debug, Default)]
 pub struct Scanned {
-    /// Directories and symbolic links, whole.
+    /// Directories and symbolic links, whole, sorted by path.
     pub others: Vec<Entry>,
-    /// Regular files; their digests are not known yet.
+    /// Regular files, sorted by path; their digests are not known yet.
     pub files: Vec<ScannedFile>,
     /// What is neither, or may not be read.
     pub skipped: Vec<Skipped>,
@@ -56,101 +62,249 @@ pub struct Skipped {
 /// # Errors
 /// A directory that cannot be read, more entries than a manifest may have, or what `reader` refuses.
 pub fn scan(root: BorrowedFd<'_>, reader: &dyn Reader) -> Result<Scanned, Error> {
-    let mut scanned = Scanned::default();
-    let stat = rustix::fs::fstat(root).map_err(Error::os("look at", "."))?;
-    reader
-        .directory(root, &stat)
-        .map_err(Error::io("list", "."))?;
-    scanned.others.push(entry(b"", &stat, Kind::Directory));
-    list(root, b"", reader, 0, &mut scanned)?;
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let walk = Walk {
+        root,
+        reader,
+        entries: AtomicUsize::new(0),
+        stack: Mutex::new(Stack {
+            waiting: vec![Directory {
+                parent: None,
+                path: Vec::new(),
+                name: 0,
+                depth: 0,
+            }],
+            ..Stack::default()
+        }),
+        changed: Condvar::new(),
+    };
+    let mut scanned = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..processors.min(MAX_THREADS))
+            .map(|_| scope.spawn(|| walk.work()))
+            .collect();
+        let mut scanned = walk.work();
+        for other in others {
+            match other.join() {
+                Ok(more) => {
+                    scanned.others.extend(more.others);
+                    scanned.files.extend(more.files);
+                    scanned.skipped.extend(more.skipped);
+                }
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        scanned
+    });
+    let stack = walk
+        .stack
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = stack.failure {
+        return Err(error);
+    }
+    scanned.others.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    scanned.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    scanned.skipped.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    scanned.skipped.truncate(MAX_SKIPPED);
     Ok(scanned)
 }
 
-fn list(
-    dir: BorrowedFd<'_>,
-    prefix: &[u8],
-    reader: &dyn Reader,
+/// A directory that is to be listed.
+struct Directory {
+    /// The one it lies in; `None` for the root.
+    parent: Option<Arc<OwnedFd>>,
+    path: Vec<u8>,
+    /// Where its name begins in its path.
+    name: usize,
     depth: usize,
-    scanned: &mut Scanned,
-) -> Result<(), Error> {
-    let failed = |task| Error::os(task, OsStr::from_bytes(prefix));
-    if depth > MAX_DEPTH {
-        return Err(failed("list")(Errno::NAMETOOLONG));
-    }
-    let mut names = Vec::new();
-    for item in rustix::fs::Dir::read_from(dir).map_err(failed("list"))? {
-        let item = item.map_err(failed("list"))?;
-        let name = item.file_name().to_bytes();
-        let ours = depth == 0 && name == b".vrift";
-        if name != b"." && name != b".." && !ours {
-            names.push(name.to_owned());
-        }
-    }
-    names.sort_unstable();
-    for name in names {
-        let mut path = prefix.to_owned();
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend(&name);
-        visit(dir, &name, path, reader, depth, scanned)?;
-    }
-    Ok(())
 }
 
-fn visit(
-    dir: BorrowedFd<'_>,
-    name: &[u8],
-    path: Vec<u8>,
-    reader: &dyn Reader,
-    depth: usize,
-    scanned: &mut Scanned,
-) -> Result<(), Error> {
-    let name = OsStr::from_bytes(name);
-    let shown = PathBuf::from(OsStr::from_bytes(&path));
-    let failed = |task| Error::os(task, &shown);
-    if path.len() > MAX_PATH || scanned.others.len() + scanned.files.len() >= MAX_ENTRIES {
-        return Err(failed("take")(Errno::NAMETOOLONG));
+/// A listing on which several threads work.
+struct Walk<'a> {
+    root: BorrowedFd<'a>,
+    reader: &'a dyn Reader,
+    entries: AtomicUsize,
+    stack: Mutex<Stack>,
+    /// There is more on the stack, or nothing will come any more.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Stack {
+    waiting: Vec<Directory>,
+    /// Directories that are being listed now.
+    under_way: usize,
+    /// Threads that wait for more.
+    idle: usize,
+    failure: Option<Error>,
+}
+
+impl Walk<'_> {
+    /// The stack is whole between any two statements.
+    fn stack(&self) -> MutexGuard<'_, Stack> {
+        self.stack.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    let stat = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => stat,
-        // It went while we looked.
-        Err(Errno::NOENT) => return Ok(()),
-        Err(error) => return Err(failed("look at")(error)),
-    };
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => scanned.files.push(ScannedFile {
-            stamp: Stamp::of(&stat),
-            path,
-            stat,
-        }),
-        FileType::Directory => {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let below: OwnedFd = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
-                Ok(below) => below,
-                Err(Errno::NOENT) => return Ok(()),
-                Err(error) => return Err(failed("list")(error)),
+
+    /// The next directory; `None` when all are listed or one could not be.
+    fn next(&self) -> Option<Directory> {
+        let mut stack = self.stack();
+        loop {
+            if stack.failure.is_some() {
+                return None;
+            }
+            if let Some(directory) = stack.waiting.pop() {
+                stack.under_way += 1;
+                return Some(directory);
+            }
+            if stack.under_way == 0 {
+                return None;
+            }
+            stack.idle += 1;
+            stack = self
+                .changed
+                .wait(stack)
+                .unwrap_or_else(PoisonError::into_inner);
+            stack.idle -= 1;
+        }
+    }
+
+    fn work(&self) -> Scanned {
+        let mut scanned = Scanned::default();
+        let mut buffer = Vec::with_capacity(32 << 10);
+        while let Some(directory) = self.next() {
+            let mut below = Vec::new();
+            let result = self.list(&directory, &mut buffer, &mut below, &mut scanned);
+            let mut stack = self.stack();
+            stack.under_way -= 1;
+            stack.waiting.append(&mut below);
+            if let Err(error) = result {
+                stack.failure.get_or_insert(error);
+            }
+            // Waking nobody would be a system call all the same.
+            if stack.idle > 0 {
+                self.changed.notify_all();
+            }
+        }
+        scanned
+    }
+
+    fn list(
+        &self,
+        directory: &Directory,
+        buffer: &mut Vec<u8>,
+        below: &mut Vec<Directory>,
+        scanned: &mut Scanned,
+    ) -> Result<(), Error> {
+        let failed = |task| Error::os(task, OsStr::from_bytes(&directory.path));
+        if directory.depth > MAX_DEPTH {
+            return Err(failed("list")(Errno::NAMETOOLONG));
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = match &directory.parent {
+            // Opened again, so that its position is nobody else's.
+            None => rustix::fs::openat(self.root, ".", flags, Mode::empty()),
+            Some(parent) => {
+                let name = OsStr::from_bytes(&directory.path[directory.name..]);
+                rustix::fs::openat(parent, name, flags, Mode::empty())
+            }
+        };
+        let dir = match opened {
+            Ok(dir) => Arc::new(dir),
+            // It went while we looked, or is something else now.
+            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                return match &directory.parent {
+                    Some(parent) => self.look(parent.as_fd(), directory, scanned).map(drop),
+                    None => Ok(()),
+                };
+            }
+            Err(error) => return Err(failed("list")(error)),
+        };
+        let stat = rustix::fs::fstat(&dir).map_err(failed("look at"))?;
+        self.reader
+            .directory(dir.as_fd(), &stat)
+            .map_err(Error::io("list", shown(&directory.path)))?;
+        scanned
+            .others
+            .push(entry(&directory.path, &stat, Kind::Directory));
+        let mut names = Vec::new();
+        platform::list(dir.as_fd(), buffer, |name: &CStr, kind| {
+            let name = name.to_bytes();
+            let ours = directory.depth == 0 && name == b".vrift";
+            if name != b"." && name != b".." && !ours {
+                names.push((name.to_owned(), kind));
+            }
+        })
+        .map_err(failed("list"))?;
+        // In order of names, so that what is read later is near what was read before.
+        names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        for (name, kind) in names {
+            let mut path = Vec::with_capacity(directory.path.len() + 1 + name.len());
+            path.extend(&directory.path);
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            let at = path.len();
+            path.extend(&name);
+            let found = Directory {
+                parent: Some(Arc::clone(&dir)),
+                path,
+                name: at,
+                depth: directory.depth + 1,
             };
-            let stat = rustix::fs::fstat(&below).map_err(failed("look at"))?;
-            reader
-                .directory(below.as_fd(), &stat)
-                .map_err(Error::io("list", &shown))?;
-            scanned.others.push(entry(&path, &stat, Kind::Directory));
-            list(below.as_fd(), &path, reader, depth + 1, scanned)?;
+            let count = self.entries.fetch_add(1, Ordering::Relaxed);
+            if found.path.len() > MAX_PATH || count >= MAX_ENTRIES {
+                return Err(Error::os("take", shown(&found.path))(Errno::NAMETOOLONG));
+            }
+            if kind == FileType::Directory || self.look(dir.as_fd(), &found, scanned)? {
+                below.push(found);
+            }
         }
-        FileType::Symlink => {
-            let target = rustix::fs::readlinkat(dir, name, Vec::new()).map_err(failed("read"))?;
-            scanned
-                .others
-                .push(entry(&path, &stat, Kind::Symlink(target.into_bytes())));
-        }
-        _ if scanned.skipped.len() < MAX_SKIPPED => scanned.skipped.push(Skipped {
-            path: shown,
-            why: "neither file, directory nor symbolic link".to_owned(),
-        }),
-        _ => {}
+        // The first is taken first.
+        below.reverse();
+        Ok(())
     }
-    Ok(())
+
+    /// Takes what is no directory; returns whether it is one.
+    fn look(
+        &self,
+        dir: BorrowedFd<'_>,
+        found: &Directory,
+        scanned: &mut Scanned,
+    ) -> Result<bool, Error> {
+        let name = OsStr::from_bytes(&found.path[found.name..]);
+        let failed = |task| Error::os(task, shown(&found.path));
+        let stat = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            // It went while we looked.
+            Err(Errno::NOENT) => return Ok(false),
+            Err(error) => return Err(failed("look at")(error)),
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => return Ok(true),
+            FileType::RegularFile => scanned.files.push(ScannedFile {
+                stamp: Stamp::of(&stat),
+                path: found.path.clone(),
+                stat,
+            }),
+            FileType::Symlink => {
+                let target =
+                    rustix::fs::readlinkat(dir, name, Vec::new()).map_err(failed("read"))?;
+                let kind = Kind::Symlink(target.into_bytes());
+                scanned.others.push(entry(&found.path, &stat, kind));
+            }
+            _ if scanned.skipped.len() < MAX_SKIPPED => scanned.skipped.push(Skipped {
+                path: shown(&found.path),
+                why: "neither file, directory nor symbolic link".to_owned(),
+            }),
+            _ => {}
+        }
+        Ok(false)
+    }
+}
+
+fn shown(path: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(path))
 }
 
 fn entry(path: &[u8], stat: &Stat, kind: Kind) -> Entry {
