@@ -7,6 +7,7 @@
 //! The crate knows no sockets and no terminal: whoever has the blobs elsewhere implements [`Blobs`].
 
 mod access;
+mod batch;
 mod blobs;
 mod check;
 mod collect;
@@ -18,20 +19,23 @@ pub mod manifest;
 mod phantom;
 mod platform;
 mod project;
+mod read;
 mod restore;
 mod roots;
 mod scan;
+mod site;
 mod stamp;
 mod usage;
 
 pub use cas_store::{PutError, Source, Sources};
 
 pub use access::{Beneath, Reader};
+pub use batch::Batch;
 pub use blobs::{Blobs, Projection, Put, RootRequest};
 pub use check::{CheckOptions, CheckReport};
 pub use collect::{CollectOptions, CollectReport};
 pub use error::Error;
-pub use home::{Batch, Home, HomeOptions, lock_file};
+pub use home::{Home, HomeOptions, lock_file};
 pub use ingest::{IngestOptions, Ingested, Progress, ingest, ingest_beneath};
 pub use link::{How, LinkOptions, Linked, link};
 pub use phantom::{Phantom, phantom};

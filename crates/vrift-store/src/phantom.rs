@@ -24,11 +24,11 @@ use vx_proto::{Digest, DigestFunction};
 use crate::blobs::{Blobs, Projection, RootRequest};
 use crate::error::Error;
 use crate::ingest::{IngestOptions, Ingested, Progress, ingest_locked};
-use crate::link::{open_parent, times};
 use crate::manifest::{Entry, Kind, Manifest};
 use crate::platform;
 use crate::project::Project;
 use crate::scan::Skipped;
+use crate::site::{open_parent, times};
 use crate::stamp::Stamp;
 
 /// What was replaced.

@@ -10,9 +10,9 @@ use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps};
 
 use crate::error::Error;
 use crate::home::lock_file;
-use crate::link::times;
 use crate::manifest::{MAX_BYTES, Manifest, Time};
 use crate::roots::{read_at_most, sync_dir, write_unsynced, write_whole};
+use crate::site::times;
 use crate::stamp::{Stamp, StatCache, mtime};
 
 /// A directory that is, or will be, in a store.

@@ -19,12 +19,12 @@ use crate::access::Beneath;
 use crate::blobs::{Blobs, RootRequest};
 use crate::error::Error;
 use crate::ingest::Progress;
-use crate::link::{copy, finish, open_parent};
 use crate::manifest::{Entry, Kind, Manifest};
 use crate::phantom::{Working, recover, settle_directories};
 use crate::platform;
 use crate::project::Project;
 use crate::scan::scan;
+use crate::site::{copy, finish, open_parent};
 
 /// Files in one sync.
 const GROUP: usize = 512;
