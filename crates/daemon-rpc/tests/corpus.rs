@@ -62,13 +62,14 @@ fn changed_bytes() {
         seed ^= seed << 17;
         seed as usize % below
     };
-    for (target, run) in [
-        ("frames", fuzzing::frames as fn(&[u8]) -> bool),
-        ("server", fuzzing::server),
-        ("client", fuzzing::client),
+    // As many as take a moment: a server is started for each of its own.
+    for (target, rounds, run) in [
+        ("frames", 20_000, fuzzing::frames as fn(&[u8]) -> bool),
+        ("client", 4_000, fuzzing::client),
+        ("server", 600, fuzzing::server),
     ] {
         let files = corpus(target);
-        for _ in 0..400 {
+        for _ in 0..rounds {
             let mut bytes = files[random(files.len())].1.clone();
             if bytes.is_empty() {
                 continue;

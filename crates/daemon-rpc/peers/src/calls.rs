@@ -29,7 +29,7 @@ impl Peer for Service {
     }
 }
 
-pub(crate) async fn serve_at(socket: &Path) {
+pub async fn serve_at(socket: &Path) {
     let mut incoming = tarpc::serde_transport::unix::listen(socket, Bincode::default)
         .await
         .unwrap();
@@ -54,7 +54,7 @@ async fn connect(socket: &Path) -> PeerClient {
     PeerClient::new(client::Config::default(), connecting.await.unwrap()).spawn()
 }
 
-pub(crate) async fn connect_and_reply(socket: &Path, rounds: usize) -> Samples {
+pub async fn connect_and_reply(socket: &Path, rounds: usize) -> Samples {
     let mut samples = Vec::new();
     for _ in 0..rounds {
         let began = Instant::now();
@@ -67,7 +67,7 @@ pub(crate) async fn connect_and_reply(socket: &Path, rounds: usize) -> Samples {
     Samples(samples)
 }
 
-pub(crate) async fn round_trips(socket: &Path, rounds: usize) -> Samples {
+pub async fn round_trips(socket: &Path, rounds: usize) -> Samples {
     let client = connect(socket).await;
     let mut samples = Vec::new();
     for _ in 0..rounds {
@@ -79,7 +79,7 @@ pub(crate) async fn round_trips(socket: &Path, rounds: usize) -> Samples {
     Samples(samples)
 }
 
-pub(crate) async fn stream(socket: &Path, bytes: u64, size: u32) -> f64 {
+pub async fn stream(socket: &Path, bytes: u64, size: u32) -> f64 {
     let client = connect(socket).await;
     let (began, mut received) = (Instant::now(), 0);
     while received < bytes {
@@ -90,7 +90,7 @@ pub(crate) async fn stream(socket: &Path, bytes: u64, size: u32) -> f64 {
 }
 
 /// Connections that have been used once.
-pub(crate) async fn crowd(socket: &Path, count: usize) -> Vec<impl Sized> {
+pub async fn crowd(socket: &Path, count: usize) -> Vec<impl Sized> {
     let mut clients = Vec::new();
     for _ in 0..count {
         let client = connect(socket).await;

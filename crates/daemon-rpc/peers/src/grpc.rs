@@ -40,7 +40,7 @@ impl Peer for Service {
     }
 }
 
-pub(crate) async fn serve_at(socket: &Path) {
+pub async fn serve_at(socket: &Path) {
     let listener = UnixListener::bind(socket).unwrap();
     Server::builder()
         .add_service(PeerServer::new(Service))
@@ -68,7 +68,7 @@ fn message() -> peer::Bytes {
     }
 }
 
-pub(crate) async fn connect_and_reply(socket: &Path, rounds: usize) -> Samples {
+pub async fn connect_and_reply(socket: &Path, rounds: usize) -> Samples {
     let mut samples = Vec::new();
     for _ in 0..rounds {
         let began = Instant::now();
@@ -81,7 +81,7 @@ pub(crate) async fn connect_and_reply(socket: &Path, rounds: usize) -> Samples {
     Samples(samples)
 }
 
-pub(crate) async fn round_trips(socket: &Path, rounds: usize) -> Samples {
+pub async fn round_trips(socket: &Path, rounds: usize) -> Samples {
     let mut client = connect(socket).await;
     let mut samples = Vec::new();
     for _ in 0..rounds {
@@ -92,7 +92,7 @@ pub(crate) async fn round_trips(socket: &Path, rounds: usize) -> Samples {
     Samples(samples)
 }
 
-pub(crate) async fn stream(socket: &Path, bytes: u64, size: u32) -> f64 {
+pub async fn stream(socket: &Path, bytes: u64, size: u32) -> f64 {
     let mut client = connect(socket).await;
     let (began, mut received) = (Instant::now(), 0);
     let chunks = bytes / u64::from(size);
@@ -106,7 +106,7 @@ pub(crate) async fn stream(socket: &Path, bytes: u64, size: u32) -> f64 {
 }
 
 /// Connections that have been used once.
-pub(crate) async fn crowd(socket: &Path, count: usize) -> Vec<impl Sized> {
+pub async fn crowd(socket: &Path, count: usize) -> Vec<impl Sized> {
     let mut clients = Vec::new();
     for _ in 0..count {
         let mut client = connect(socket).await;

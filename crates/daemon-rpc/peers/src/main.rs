@@ -1,42 +1,19 @@
 //! Measures daemon-rpc, tonic and tarpc side by side and prints ratios: figures of a
 //! machine that others use as well mean nothing by themselves.
 //!
-//! Each server is a process of its own with one thread for its connections. The
+//! Each server is a program of its own with one thread for its connections. The
 //! clients of tonic and tarpc run on a runtime with one thread, that of daemon-rpc
 //! is blocking, as each is meant to be used.
-
-mod calls;
-mod grpc;
-mod ours;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// Bytes of a message.
-const MESSAGE: usize = 64;
+use daemon_rpc_peers::{Samples, block_on, calls, grpc, ours};
+
 const KINDS: [&str; 3] = ["daemon-rpc", "tonic", "tarpc"];
-
-/// Durations of the same thing.
-struct Samples(Vec<Duration>);
-
-impl Samples {
-    fn take(rounds: usize, mut what: impl FnMut()) -> Samples {
-        let one = |_| {
-            let began = Instant::now();
-            what();
-            began.elapsed()
-        };
-        Samples((0..rounds).map(one).collect())
-    }
-
-    fn percentile(&mut self, percent: usize) -> f64 {
-        self.0.sort();
-        self.0[(self.0.len() - 1) * percent / 100].as_secs_f64() * 1e6
-    }
-}
 
 /// A server in a process of its own.
 struct Server {
@@ -49,7 +26,13 @@ impl Server {
     fn start(kind: &str) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("sock");
-        let child = this_program(&["serve", kind], &socket).spawn().unwrap();
+        let program = std::env::current_exe().unwrap();
+        let program = program.with_file_name(format!("serve-{kind}"));
+        let child = Command::new(program)
+            .arg(&socket)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
         while std::os::unix::net::UnixStream::connect(&socket).is_err() {
             thread::yield_now();
         }
@@ -85,14 +68,6 @@ fn this_program(arguments: &[&str], socket: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(arguments).arg(socket).stdin(Stdio::null());
     command
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
 }
 
 fn round_trips(kind: &str, socket: &Path, rounds: usize) -> Samples {
@@ -259,16 +234,6 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["serve", kind, socket] => {
-            let socket = Path::new(socket);
-            block_on(async {
-                match kind {
-                    "tonic" => grpc::serve_at(socket).await,
-                    "tarpc" => calls::serve_at(socket).await,
-                    _ => ours::serve_at(socket).await,
-                }
-            });
-        }
         // One row by itself, for `strace -fc` and `perf stat`.
         ["round-trips", kind, socket] => {
             let median = round_trips(kind, Path::new(socket), 10_000).percentile(50);

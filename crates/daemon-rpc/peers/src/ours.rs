@@ -44,7 +44,7 @@ impl CommandHandler for Peer {
     }
 }
 
-pub(crate) async fn serve_at(socket: &Path) {
+pub async fn serve_at(socket: &Path) {
     let listener = UnixListener::bind(socket).unwrap();
     let mut config = ServerConfig::new("peer", "0.1.0", 1);
     config.max_connections = 2000;
@@ -66,7 +66,7 @@ fn flood(chunks: u64, size: u32) -> Command {
 const OK: Outcome = Outcome::Finished(EndStatus::Exit(0));
 
 /// A command on a connection of its own, with the first byte of its output.
-pub(crate) fn connect_and_reply(socket: &Path, rounds: usize) -> Samples {
+pub fn connect_and_reply(socket: &Path, rounds: usize) -> Samples {
     let endpoint = Endpoint::Unix(socket.to_owned());
     let command = flood(1, MESSAGE as u32);
     Samples::take(rounds, || {
@@ -82,7 +82,7 @@ pub(crate) fn connect_and_reply(socket: &Path, rounds: usize) -> Samples {
 }
 
 /// Input that is sent back as output, within one command.
-pub(crate) fn round_trips(socket: &Path, rounds: usize) -> Samples {
+pub fn round_trips(socket: &Path, rounds: usize) -> Samples {
     struct Answers {
         input: UnixStream,
         began: Instant,
@@ -128,7 +128,7 @@ pub(crate) fn round_trips(socket: &Path, rounds: usize) -> Samples {
     Samples(answers.samples.split_off(1))
 }
 
-pub(crate) fn stream(socket: &Path, bytes: u64, size: u32) -> f64 {
+pub fn stream(socket: &Path, bytes: u64, size: u32) -> f64 {
     let client = Client::connect(&Endpoint::Unix(socket.to_owned()), config()).unwrap();
     let (began, mut received) = (Instant::now(), 0);
     let outcome = client.run(&flood(bytes / u64::from(size), size), |chunk| {
@@ -141,7 +141,7 @@ pub(crate) fn stream(socket: &Path, bytes: u64, size: u32) -> f64 {
 }
 
 /// Connections that have said who they are.
-pub(crate) fn crowd(socket: &Path, count: usize) -> Vec<Client> {
+pub fn crowd(socket: &Path, count: usize) -> Vec<Client> {
     (0..count)
         .map(|_| Client::connect(&Endpoint::Unix(socket.to_owned()), config()).unwrap())
         .collect()
