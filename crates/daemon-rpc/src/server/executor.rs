@@ -205,6 +205,11 @@ impl Shared {
         }
     }
 
+    fn is_idle(&self) -> bool {
+        let queue = self.queue();
+        queue.runnable.is_empty() && !queue.is_stopped
+    }
+
     /// Leads until another thread does, or there is an end of it.
     fn lead(self: Arc<Self>) {
         let _runtime = self.runtime.enter();
@@ -212,7 +217,7 @@ impl Shared {
         loop {
             match self.next() {
                 Next::Stop => return,
-                Next::Wait => self.reactor.wait(|| matches!(self.queue(), queue if queue.runnable.is_empty() && !queue.is_stopped)),
+                Next::Wait => self.reactor.wait(|| self.is_idle()),
                 Next::Run(runnable) => {
                     let turn = self.begin_turn();
                     run(runnable);
@@ -254,7 +259,9 @@ impl Shared {
         self.has_watch.store(true, Ordering::SeqCst);
         let shared = Arc::clone(self);
         let posted = self.on_a_thread(Box::new(move || shared.keep_watch()));
-        self.has_watch.store(posted.is_ok(), Ordering::SeqCst);
+        if posted.is_err() {
+            self.has_watch.store(false, Ordering::SeqCst);
+        }
         posted.is_ok()
     }
 
