@@ -89,7 +89,8 @@ pub trait CommandHandler: Send + Sync + 'static {
     ///
     /// It may compute or block: a command that does not come to a point where it
     /// waits within one or two milliseconds has a thread of its own from then on, and
-    /// holds up others for no longer than that. It runs on threads of this crate, and
+    /// holds up others for no longer than that. Where commands usually take longer than
+    /// a tenth of that, they begin so. It runs on threads of this crate, and
     /// within the runtime that [`serve`] was called in: timers, sockets and tasks of
     /// tokio are that runtime's.
     ///

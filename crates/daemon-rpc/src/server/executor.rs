@@ -5,7 +5,9 @@
 //! keeps watch while there is something to do. If a turn takes longer than one or two
 //! milliseconds, since the task computes or blocks, the watch leads from then on; the
 //! old leader stays with its task, and is no leader any more when that returns. A
-//! foreign task that did that once gets threads of its own for its later turns.
+//! foreign task that did that once gets threads of its own for its later turns. And if
+//! first turns usually take much longer than waking a thread, new ones have their own
+//! from the beginning: they run side by side then, and hold up nobody at all.
 //!
 //! Who leads is decided by one number: it is odd during a turn, and whoever makes it
 //! even leads. That is the leader itself at the end of the turn, or the watch.
@@ -17,7 +19,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_task::Runnable;
 use tokio::runtime::Handle;
@@ -29,6 +31,10 @@ use super::threads::Pool;
 const LOOK: Duration = Duration::from_millis(1);
 /// How often it looks in vain before it sleeps.
 const QUIET: u32 = 10;
+/// What a first turn may usually take to be worth a turn of the leader.
+const SHORT: Duration = Duration::from_micros(100);
+/// The longest turn that counts: one alone does not tell what is usual.
+const LONG: Duration = Duration::from_micros(400);
 /// Turns between two looks at the events.
 const TURNS: u32 = 32;
 
@@ -51,6 +57,8 @@ struct Shared {
     is_watched: AtomicBool,
     /// Whether there is a watch at all: threads may be short.
     has_watch: AtomicBool,
+    /// What the first turns of foreign tasks usually take, in nanoseconds.
+    usual: AtomicU64,
     watch: Mutex<()>,
     look: Condvar,
     threads: Pool,
@@ -78,6 +86,7 @@ impl Executor {
             turn: AtomicU64::new(0),
             is_watched: AtomicBool::new(false),
             has_watch: AtomicBool::new(false),
+            usual: AtomicU64::new(0),
             watch: Mutex::default(),
             look: Condvar::new(),
             threads: Pool::default(),
@@ -123,14 +132,20 @@ impl Spawner {
 
     /// Runs a task that may block.
     pub(super) fn spawn_foreign(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let is_slow = Arc::new(AtomicBool::new(false));
+        let usually_slow = self.0.upgrade().is_some_and(|s| s.is_usually_slow());
+        let is_slow = Arc::new(AtomicBool::new(usually_slow));
         let (shared, slow) = (self.0.clone(), Arc::clone(&is_slow));
         let observed = async move {
             let mut future = pin!(future);
+            let mut is_first = true;
             std::future::poll_fn(|context| {
                 let turn = || shared.upgrade().map(|s| s.turn.load(Ordering::SeqCst));
-                let before = turn();
+                let (began, before) = (is_first.then(Instant::now), turn());
                 let polled = future.as_mut().poll(context);
+                is_first = false;
+                if let (Some(began), Some(shared)) = (began, shared.upgrade()) {
+                    shared.first_turn_took(began.elapsed());
+                }
                 // Before it can be woken for another turn.
                 if polled.is_pending() && before != turn() {
                     slow.store(true, Ordering::SeqCst);
@@ -162,6 +177,19 @@ impl Shared {
 
     fn watch(&self) -> MutexGuard<'_, ()> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An average in which each one counts for an eighth. Two threads at once may lose
+    /// one of them.
+    fn first_turn_took(&self, time: Duration) {
+        let time = u64::try_from(time.min(LONG).as_nanos()).unwrap_or(u64::MAX);
+        let usual = self.usual.load(Ordering::Relaxed);
+        self.usual
+            .store(usual - usual / 8 + time / 8, Ordering::Relaxed);
+    }
+
+    fn is_usually_slow(&self) -> bool {
+        u128::from(self.usual.load(Ordering::Relaxed)) > SHORT.as_nanos()
     }
 
     fn on_a_thread(&self, job: Box<dyn FnOnce() + Send>) -> io::Result<()> {
@@ -302,6 +330,7 @@ impl Shared {
             last = turn;
         }
         drop(watch);
+        self.first_turn_took(LONG);
         self.has_watch.store(false, Ordering::SeqCst);
         self.post_watch();
         self.lead();
@@ -404,28 +433,59 @@ mod tests {
 
     #[test]
     fn a_task_that_blocked_once_has_its_own_threads_from_then_on() {
-        let (_runtime, executor) = executor();
+        // On a machine with other work any thread may have led and lead no more.
+        let differs = |_| {
+            let (_runtime, executor) = executor();
+            let (tell, told) = channel();
+            let (gate, wait) = channel();
+            let (again, mut woken) = tokio::sync::mpsc::channel::<()>(1);
+            executor.spawner().spawn_foreign(async move {
+                tell.send(thread::current().id()).unwrap();
+                block_on(&wait);
+                woken.recv().await;
+                tell.send(thread::current().id()).unwrap();
+            });
+            let first = told.recv_timeout(PATIENCE).unwrap();
+            // Another thread leads once this has run.
+            let leader = leader(&executor);
+            assert_ne!(leader, first);
+            drop(gate);
+            again.blocking_send(()).unwrap();
+            told.recv_timeout(PATIENCE).unwrap() != leader
+        };
+        assert!((0..10).any(differs));
+    }
+
+    fn leader(executor: &Executor) -> ThreadId {
         let (tell, told) = channel();
-        let (gate, wait) = channel();
-        let (again, mut woken) = tokio::sync::mpsc::channel::<()>(1);
-        executor.spawner().spawn_foreign(async move {
-            tell.send(thread::current().id()).unwrap();
-            block_on(&wait);
-            woken.recv().await;
-            // Nobody else gets a turn on this thread meanwhile, so nobody waits.
-            tell.send(thread::current().id()).unwrap();
-        });
-        let first = told.recv_timeout(PATIENCE).unwrap();
-        // Another thread leads once this has run.
-        let (tell, led) = channel();
         executor.spawner().spawn(async move {
             tell.send(thread::current().id()).unwrap();
         });
-        let leader = led.recv_timeout(PATIENCE).unwrap();
-        assert_ne!(leader, first);
-        drop(gate);
-        again.blocking_send(()).unwrap();
-        assert_ne!(told.recv_timeout(PATIENCE).unwrap(), leader);
+        told.recv_timeout(PATIENCE).unwrap()
+    }
+
+    #[test]
+    fn where_turns_are_usually_long_tasks_begin_side_by_side() {
+        let (_runtime, executor) = executor();
+        let first_turn = |work: Duration| {
+            let (tell, told) = channel();
+            executor.spawner().spawn_foreign(async move {
+                let began = Instant::now();
+                while began.elapsed() < work {
+                    thread::yield_now();
+                }
+                tell.send(thread::current().id()).unwrap();
+            });
+            told.recv_timeout(PATIENCE).unwrap()
+        };
+        // Shorter than what the watch sees.
+        let moved = (0..10_000).find(|_| first_turn(LONG) != leader(&executor));
+        assert!(moved.is_some());
+        while !executor.0.is_usually_slow() {
+            first_turn(LONG);
+        }
+        let returned = (0..10_000).find(|_| first_turn(Duration::ZERO) == leader(&executor));
+        assert!(returned.is_some());
     }
 
     #[test]
