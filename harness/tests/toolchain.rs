@@ -32,6 +32,18 @@ fn copy_all(from: &Path, to: &Path) {
     }
 }
 
+/// The compiler itself is a library that has far more bytes.
+const LIBRARY: u64 = 32 << 20;
+
+fn largest_file(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).unwrap().flatten();
+    let sizes = entries.map(|entry| match entry.file_type().unwrap().is_dir() {
+        true => largest_file(&entry.path()),
+        false => entry.metadata().unwrap().len(),
+    });
+    sizes.max().unwrap_or(0)
+}
+
 #[test]
 fn another_toolchain_rebuilds_everything_and_the_old_one_nothing() {
     let env = TestEnv::vx();
@@ -61,5 +73,8 @@ fn another_toolchain_rebuilds_everything_and_the_old_one_nothing() {
     std::fs::remove_file(own.join("lib/rustlib/extra")).unwrap();
     assert!(!built());
     assert!(build(&hello, &[]).ran.is_empty());
+    // The executor is on the same machine, and uses each of them where it is.
+    let largest = largest_file(&env.dir("vx-home").join("cas/blobs"));
+    assert!((1..LIBRARY).contains(&largest), "{largest} bytes");
     env.finish();
 }

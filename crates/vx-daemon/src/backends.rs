@@ -135,7 +135,7 @@ impl Backends {
             Some(ready)
                 if ready.cas_pid == cas.pid
                     && ready.exec_pid == exec.pid
-                    && ready.executor.provided == provided =>
+                    && ready.executor.provides(&provided) =>
             {
                 ready.executor
             }

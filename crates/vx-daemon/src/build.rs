@@ -311,15 +311,22 @@ async fn gather(
         );
         reporter.warning(text).await;
     }
+    let toolchain: Vec<_> = trees
+        .await??
+        .into_iter()
+        .map(|part| (part.name, Arc::new(part.tree)))
+        .collect();
+    // The executor knows the toolchain that it was started for; this may be another one.
+    if state.settings.exec.is_local() {
+        for (directory, (_, tree)) in directories.iter().zip(&toolchain) {
+            ready.executor.offer(directory, tree.digest).await;
+        }
+    }
     let inputs = BuildInputs {
         plan,
         sources: prospect.trees.clone(),
         packages: packages.trees,
-        toolchain: trees
-            .await??
-            .into_iter()
-            .map(|part| (part.name, Arc::new(part.tree)))
-            .collect(),
+        toolchain,
         host_tools: ready.host_tools.clone(),
         names: Default::default(),
     };

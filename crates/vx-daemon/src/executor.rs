@@ -1,7 +1,9 @@
 //! Runs actions on the executor, with everything they need in the store.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio_stream::StreamExt;
 use tonic::Code;
@@ -12,6 +14,9 @@ use vx_proto::reapi::{ActionResult, OutputFile};
 use vx_proto::rpc;
 
 use crate::draft::Prepared;
+
+/// How long an executor may take to hash a directory of a gigabyte or two.
+const OFFER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why an action has no result.
 #[derive(Debug, thiserror::Error)]
@@ -55,14 +60,14 @@ pub(crate) struct Ran {
 pub(crate) struct Executor {
     pub(crate) cas: CasClient,
     pub(crate) exec: ExecClient,
-    /// Trees that the executor has without the store, such as toolchains of its own machine.
-    pub(crate) provided: HashSet<Digest>,
     held: Mutex<Held>,
 }
 
 /// What is remembered of the trees that actions had.
 #[derive(Default)]
 struct Held {
+    /// Trees that the executor has without the store, such as toolchains of its own machine.
+    provided: HashSet<Digest>,
     /// Put into this store, so that they need not be asked for one file at a time again.
     stored: HashSet<Digest>,
     /// Provided once, and not any more: the directory has changed under the executor.
@@ -83,8 +88,10 @@ impl Executor {
         Executor {
             cas,
             exec,
-            provided,
-            held: Mutex::default(),
+            held: Mutex::new(Held {
+                provided,
+                ..Held::default()
+            }),
         }
     }
 
@@ -106,10 +113,29 @@ impl Executor {
         Ok(())
     }
 
+    /// Whether these are the trees that the executor is known to have.
+    pub(crate) fn provides(&self, trees: &HashSet<Digest>) -> bool {
+        self.lock().provided == *trees
+    }
+
+    /// Offers a directory of this machine to an executor that is on it as well, unless it has the tree already.
+    pub(crate) async fn offer(&self, path: &Path, tree: Digest) {
+        if self.has(&tree) {
+            return;
+        }
+        // An executor that is busy for so long gets the tree from the store.
+        let answer = tokio::time::timeout(OFFER_TIMEOUT, self.exec.provide(path, tree)).await;
+        if answer == Ok(true) {
+            let mut held = self.lock();
+            held.provided.insert(tree);
+            held.withdrawn.remove(&tree);
+        }
+    }
+
     /// Whether an action can use the tree as far as is known here.
     fn has(&self, tree: &Digest) -> bool {
         let held = self.lock();
-        held.stored.contains(tree) || self.provided.contains(tree) && !held.withdrawn.contains(tree)
+        held.stored.contains(tree) || held.provided.contains(tree) && !held.withdrawn.contains(tree)
     }
 
     /// Runs an action whose inputs were uploaded; `early` is called for outputs that are there before it ends.

@@ -20,6 +20,7 @@ mod executor;
 mod failure;
 mod host_tools;
 mod layout;
+mod offer;
 mod outputs;
 mod plan;
 mod prepare;

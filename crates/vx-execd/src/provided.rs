@@ -14,6 +14,9 @@ use vx_tree::{Kind, Records, Rules, Scan, scan};
 
 use vx_proto::causes;
 
+/// Directories beyond these are not taken: the list of files of each is kept in memory.
+const MOST_DIRECTORIES: usize = 64;
+
 /// All provided directories. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Provided {
@@ -57,6 +60,18 @@ impl Provided {
         let mut ready = self.ready.clone();
         // The outcome shows in the digests.
         drop(tokio::time::timeout(limit, ready.wait_for(|ready| *ready)).await);
+    }
+
+    /// Whether `path` is the tree `digest`; if it is, it is provided from now on.
+    ///
+    /// Nothing else that it may be is provided: who offers a directory has to know what is in it.
+    pub(crate) async fn offer(&self, path: PathBuf, digest: Digest) -> bool {
+        let mut ready = self.ready.clone();
+        // It may be one of those that are being hashed.
+        drop(ready.wait_for(|ready| *ready).await);
+        let shared = Arc::clone(&self.shared);
+        let offered = tokio::task::spawn_blocking(move || shared.offer(&path, digest));
+        offered.await.unwrap_or(false)
     }
 
     /// All digests, sorted.
@@ -108,6 +123,23 @@ impl Shared {
     fn add(&self, path: &Path) {
         if let Some((digest, tree)) = self.hash(path) {
             self.lock().insert(digest, tree);
+        }
+    }
+
+    fn offer(&self, path: &Path, digest: Digest) -> bool {
+        let _turn = self.hashing.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let trees = self.lock();
+            if trees.contains_key(&digest) || trees.len() >= MOST_DIRECTORIES {
+                return trees.contains_key(&digest);
+            }
+        }
+        match self.hash(path) {
+            Some((found, tree)) if found == digest => {
+                self.lock().insert(digest, tree);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -193,6 +225,28 @@ mod tests {
         again.ready(Duration::from_secs(60)).await;
         assert_eq!(again.digests(), provided.digests());
         assert_ne!(again.digests(), [digest]);
+    }
+
+    #[tokio::test]
+    async fn a_directory_is_taken_from_who_knows_what_is_in_it() {
+        let base = tempfile::tempdir().unwrap();
+        let lib = base.path().join("lib");
+        fs::create_dir(&lib).unwrap();
+        fs::write(lib.join("file"), "content").unwrap();
+        let provided = Provided::start(Vec::new(), Records::new(base.path().join("records")));
+        let guess = Digest::of(b"a guess");
+        assert!(!provided.offer(lib.clone(), guess).await);
+        assert_eq!(provided.digests(), []);
+        let scanned = scan(&lib, &Rules::default()).unwrap();
+        let digest = scanned.hash(&DigestCache::default()).unwrap().digest;
+        assert!(!provided.offer(base.path().join("absent"), digest).await);
+        assert!(provided.offer(lib.clone(), digest).await);
+        assert_eq!(provided.directory(&digest), Some(lib.clone()));
+        // Once it is known, nobody looks at the place.
+        assert!(provided.offer(base.path().join("absent"), digest).await);
+        fs::write(lib.join("file"), "other content").unwrap();
+        assert_eq!(provided.directory(&digest), None);
+        assert!(!provided.offer(lib, digest).await);
     }
 
     #[tokio::test]

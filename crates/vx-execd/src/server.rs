@@ -9,6 +9,7 @@ use tonic::service::Routes;
 use vx_proto::cas::CasClient;
 use vx_proto::env::Settings;
 use vx_proto::ext::VersionInfo;
+use vx_proto::ext::directories_server::DirectoriesServer;
 use vx_proto::reapi::capabilities_server::CapabilitiesServer;
 use vx_proto::reapi::execution_server::ExecutionServer;
 use vx_proto::server::{Identify, version_info};
@@ -22,6 +23,7 @@ use crate::disk::Home;
 use crate::executor::Executor;
 use crate::failure::Failure;
 use crate::host_tools::HostTools;
+use crate::offer::Offers;
 use crate::provided::Provided;
 use crate::service::Service;
 use crate::slots::Slots;
@@ -116,6 +118,9 @@ impl Server {
                 .max_encoding_message_size(MAX_MESSAGE_BYTES),
         )
         .add_service(CapabilitiesServer::new(service))
+        .add_service(DirectoriesServer::new(Offers {
+            provided: self.executor.provided.clone(),
+        }))
     }
 }
 

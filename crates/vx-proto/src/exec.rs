@@ -2,6 +2,7 @@
 //! goes. Dropping the stream tells the executor that nobody waits any more.
 
 use std::collections::{HashSet, VecDeque};
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -12,7 +13,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-use crate::ext::EarlyOutput;
+use crate::ext::directories_client::DirectoriesClient;
+use crate::ext::{EarlyOutput, ProvideRequest};
 use crate::longrunning::{Operation, operation};
 use crate::reapi::execution_client::ExecutionClient;
 use crate::reapi::execution_stage::Value as Stage;
@@ -24,6 +26,7 @@ use crate::{Digest, DigestFunction, MAX_MESSAGE_BYTES, rpc};
 #[derive(Clone)]
 pub struct ExecClient {
     client: ExecutionClient<InterceptedService<Channel, Bearer>>,
+    directories: DirectoriesClient<InterceptedService<Channel, Bearer>>,
     function: DigestFunction,
 }
 
@@ -81,11 +84,27 @@ impl ExecClient {
     pub fn new(channel: Channel, token: Option<&Token>, function: DigestFunction) -> ExecClient {
         let service = InterceptedService::new(channel, Bearer::new(token));
         ExecClient {
+            directories: DirectoriesClient::new(service.clone()),
             client: ExecutionClient::new(service)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_MESSAGE_BYTES),
             function,
         }
+    }
+
+    /// Whether an executor of this machine can use `path` wherever an action has the tree `tree`, so that the store need not have it.
+    ///
+    /// Executors of others, and those that cannot be asked, do not.
+    pub async fn provide(&self, path: &Path, tree: Digest) -> bool {
+        let Some(path) = path.to_str() else {
+            return false;
+        };
+        let request = ProvideRequest {
+            path: path.to_owned(),
+            tree: Some(tree.into()),
+        };
+        let answer = self.directories.clone().provide(request).await;
+        answer.is_ok_and(|answer| answer.into_inner().provided)
     }
 
     /// Runs an action whose messages and inputs are in the store.
