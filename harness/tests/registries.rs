@@ -6,12 +6,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use harness::processes::{Process, descendants, service, wait_for_end_of};
 use harness::registry::{self, CRATES_IO, Registry};
 use harness::{Project, registry::hex};
 use tempfile::TempDir;
-use vx_testkit::{Run, TestEnv};
+use vx_testkit::{Command, Run, TestEnv};
 
+/// How long something may take to come on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 const SEVEN: &str = "pub fn seven() -> u32 { 7 }\n";
 
 /// A user who has nothing yet, and the cache that is shared.
@@ -39,14 +43,17 @@ impl User<'_> {
         self.env.home().join("cargo")
     }
 
-    fn vx(&self, project: &Project<'_>, arguments: &[&str]) -> Run {
+    fn command(&self, project: &Project<'_>, arguments: &[&str]) -> Command {
         self.env
             .command("vx")
             .args(arguments.iter().copied())
             .env("CARGO_HOME", self.cargo_home())
             .env("VX_DOWNLOAD_CACHE_DIR", self.cache)
             .current_dir(project.dir())
-            .run()
+    }
+
+    fn vx(&self, project: &Project<'_>, arguments: &[&str]) -> Run {
+        self.command(project, arguments).run()
     }
 
     fn build(&self, project: &Project<'_>) -> Run {
@@ -234,6 +241,34 @@ fn a_version_that_was_published_anew_is_told_with_both_checksums() {
     ] {
         assert!(run.stderr().contains(text), "{text}: {run}");
     }
+    user.env.finish();
+}
+
+#[test]
+fn a_daemon_that_is_killed_while_cargo_fetches_takes_cargo_along_and_the_next_build_goes_on() {
+    let registry = Registry::start();
+    registry.publish("seven", "1.0.0", SEVEN, &[]);
+    let path = registry.archive("seven", "1.0.0");
+    let cache = tempfile::tempdir().unwrap();
+    let user = User::new(&cache);
+    let project = locked(&user.env, &registry);
+    user.write("config.toml", &registry.in_place_of_crates_io());
+    let stall = vx_testkit::HttpFault::Stall { after: 100 };
+    registry.server().fault_times(&path, 1, stall);
+    let running = user.command(&project, &["build"]).spawn();
+    registry.server().wait_until_sent(&path, 100, PATIENCE);
+    let daemon = service(&user.env, "vx-daemon");
+    let below = descendants(&daemon);
+    let is_cargo = |process: &&Process| process.name == "cargo";
+    assert_eq!(below.iter().filter(is_cargo).count(), 1, "{below:?}");
+    daemon.kill();
+    let run = running.wait();
+    assert_eq!(run.code(), Some(4), "{run}");
+    wait_for_end_of(&below);
+    registry.server().release();
+    user.build(&project).expect_success();
+    assert_eq!(output(&project), "7\n");
+    registry.server().assert_requests(&path, 2);
     user.env.finish();
 }
 

@@ -16,6 +16,7 @@ use vx_toolchain::Toolchain;
 use crate::cargo_home::CargoHome;
 use crate::missing;
 use crate::report::Reporter;
+use crate::tether;
 
 /// Output of cargo beyond this many bytes is not a unit graph of a real project.
 const OUTPUT_LIMIT: u64 = 512 << 20;
@@ -200,6 +201,7 @@ impl Cargo<'_> {
             program: self.toolchain.cargo.clone(),
             source,
         };
+        tether::tie(&mut command);
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -339,6 +341,7 @@ pub(crate) async fn print_cfg(
         program: toolchain.rustc.clone(),
         source,
     };
+    tether::tie(&mut command);
     let output = command.output().await.map_err(failed)?;
     if !output.status.success() {
         return Err(CargoError::Refused {

@@ -35,6 +35,7 @@ mod seed;
 mod service;
 mod slots;
 mod state;
+mod tether;
 mod toolchain_command;
 mod toolchains;
 mod turns;
