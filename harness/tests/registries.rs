@@ -196,6 +196,32 @@ fn an_archive_that_was_tampered_with_is_refused_and_fetched_anew() {
 }
 
 #[test]
+fn an_archive_that_was_cut_is_told_and_fetched_anew() {
+    let registry = Registry::start();
+    let expected = registry.publish("seven", "1.0.0", SEVEN, &[]);
+    let cache = tempfile::tempdir().unwrap();
+    let user = User::new(&cache);
+    let project = locked(&user.env, &registry);
+    user.write("config.toml", &registry.in_place_of_crates_io());
+    user.build(&project).expect_success();
+    // As one leaves it who was killed while it was written; cargo takes it as it is.
+    let shared = cache.path().join("cargo/v1/registry");
+    let archive = find(&shared.join("cache"), "seven-1.0.0.crate");
+    let half = fs::read(&archive).unwrap()[..100].to_vec();
+    fs::write(&archive, &half).unwrap();
+    fs::remove_dir_all(find(&shared.join("src"), "seven-1.0.0")).unwrap();
+    let run = user.vx(&project, &["build", "--release"]);
+    assert_eq!(run.code(), Some(101), "{run}");
+    let found = hex(&half);
+    let says = format!("`seven 1.0.0` has the checksum {found}, but Cargo.lock says {expected}");
+    assert!(run.stderr().contains(&says), "{run}");
+    user.vx(&project, &["build", "--release"]).expect_success();
+    let path = registry.archive("seven", "1.0.0");
+    registry.server().assert_requests(&path, 2);
+    user.env.finish();
+}
+
+#[test]
 fn a_registry_that_gives_another_archive_is_told_with_both_checksums() {
     let registry = Registry::start();
     let expected = registry.publish("seven", "1.0.0", SEVEN, &[]);

@@ -167,6 +167,11 @@ impl CargoHome {
         self.view.as_ref().map(|view| view.path.as_path())
     }
 
+    /// Whether the downloads are none of the user's own.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.view.is_some()
+    }
+
     /// Where the downloads are.
     pub(crate) fn downloads(&self) -> &Path {
         match &self.view {

@@ -1,4 +1,4 @@
-//! An archive that a registry gives and Cargo.lock does not mean: cargo says so and no more, here both checksums are told.
+//! An archive that Cargo.lock does not mean: cargo refuses what a registry gives, or cannot unpack what it has, and says no more; here both checksums are told.
 
 use std::fs;
 use std::path::Path;
@@ -10,14 +10,18 @@ use vx_proto::command::{BuildEvent, BuildRequest};
 
 use crate::cargo::CargoError;
 use crate::cargo_home::CargoHome;
+use crate::hints;
 use crate::lock_file::{self, Locked};
 use crate::missing::directories;
 use crate::report::Reporter;
 use crate::seed::{place_in_index, prefix_in_index};
 use crate::state::State;
+use crate::verify::{Immutable, VerifyError, sha256};
 
-/// Words with which cargo begins to say that an archive is another one; a package follows.
-const SIGNS: [&str; 2] = ["failed to verify the checksum of `", "checksum for `"];
+/// Words with which cargo begins to say that a registry gives another archive; a package follows.
+const REFUSED: [&str; 2] = ["failed to verify the checksum of `", "checksum for `"];
+/// The same for one that it has, and took without looking.
+const DAMAGED: [&str; 1] = ["failed to unpack package `"];
 /// An archive larger than this is not looked at again; crates.io takes 10 MiB.
 const MOST_BYTES: u64 = 64 << 20;
 
@@ -32,22 +36,63 @@ pub(crate) async fn explain(
     let CargoError::Refused { message, .. } = error else {
         return;
     };
-    if !SIGNS.iter().any(|sign| message.contains(sign)) {
+    let mut signs = REFUSED.iter().chain(&DAMAGED);
+    if !signs.any(|sign| message.contains(sign)) {
         return;
     }
     let request = request.clone();
     let locked = tokio::task::spawn_blocking(move || lock_file::of_request(&request)).await;
     let locked = locked.unwrap_or_default();
-    if let Some(package) = complaint(message, &locked) {
+    if let Some(package) = complaint(message, &REFUSED, &locked) {
         // Without it less is told.
         let cache = state.toolchains.cache().await.ok();
         tell(package, home.downloads(), cache, reporter).await;
+    } else if let Some(package) = complaint(message, &DAMAGED, &locked) {
+        let (package, home) = (package.clone(), home.clone());
+        let look = move || damaged(&package, &home);
+        if let Ok(Some(event)) = tokio::task::spawn_blocking(look).await {
+            reporter.event(event).await;
+        }
     }
 }
 
-/// The package of `locked` that cargo complains about, if that is what it complains about.
-fn complaint<'a>(words: &str, locked: &'a [Locked]) -> Option<&'a Locked> {
-    let rest = SIGNS
+/// What is wrong with an archive that cargo has, removed where it is not the user's. Blocks.
+fn damaged(package: &Locked, home: &CargoHome) -> Option<BuildEvent> {
+    let expected = package.checksum.as_ref()?;
+    let registries = directories(&home.downloads().join("registry/cache"));
+    let wrong = registries.iter().find_map(|registry| {
+        let file = registry.join(package.archive());
+        let found = sha256(&file).ok().filter(|found| found != expected)?;
+        Some((registry.file_name()?, file, found))
+    });
+    let (registry, file, found) = wrong?;
+    let sources = home.downloads().join("registry/src").join(registry);
+    let damaged = Immutable {
+        name: package.name.clone(),
+        version: package.version.clone(),
+        identity: String::new(),
+        root: sources.join(format!("{}-{}", package.name, package.version)),
+        checksum: package.checksum.clone(),
+    };
+    let error = VerifyError::Checksum {
+        package: format!("{} {}", package.name, package.version),
+        expected: expected.clone(),
+        found,
+        file,
+    };
+    let hints = match home.is_shared() && damaged.discard().is_ok() {
+        true => vec![hints::of_discarded()],
+        false => error.hints(),
+    };
+    Some(BuildEvent::Error {
+        message: error.to_string(),
+        hints,
+    })
+}
+
+/// The package of `locked` that follows one of `signs` in the words of cargo.
+fn complaint<'a>(words: &str, signs: &[&str], locked: &'a [Locked]) -> Option<&'a Locked> {
+    let rest = signs
         .iter()
         .find_map(|sign| words.split_once(sign))
         .map(|(_, rest)| rest)?;
@@ -160,10 +205,14 @@ mod tests {
             "failed to verify the checksum of `seven v1.0.0 (registry `r`)`",
             "error: checksum for `seven v1.0.0` changed between lock files",
         ] {
-            assert_eq!(complaint(words, &locked), Some(&locked[0]), "{words}");
+            assert_eq!(
+                complaint(words, &REFUSED, &locked),
+                Some(&locked[0]),
+                "{words}"
+            );
         }
         for words in ["", "checksum for `seven v1.0.1` changed", "checksum for `x"] {
-            assert_eq!(complaint(words, &locked), None, "{words}");
+            assert_eq!(complaint(words, &REFUSED, &locked), None, "{words}");
         }
     }
 

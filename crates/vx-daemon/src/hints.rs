@@ -136,6 +136,11 @@ pub(crate) fn of_toolchain(error: &ToolchainError) -> Vec<String> {
     vec![hint]
 }
 
+/// A hint for a package that was wrong and is gone.
+pub(crate) fn of_discarded() -> String {
+    "it was removed from the download cache: build again, and it is fetched anew".to_owned()
+}
+
 /// A hint for a service that is gone while a build needed it.
 pub(crate) fn of_silence(service: &str) -> String {
     format!(

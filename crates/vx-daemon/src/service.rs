@@ -186,12 +186,7 @@ fn build_hints(error: &BuildError) -> Vec<String> {
             ]
         }
         BuildError::Package(PackageError::Verify(error)) => error.hints(),
-        BuildError::Package(PackageError::Discarded(_)) => {
-            vec![
-                "it was removed from the download cache: build again, and it is fetched anew"
-                    .to_owned(),
-            ]
-        }
+        BuildError::Package(PackageError::Discarded(_)) => vec![hints::of_discarded()],
         BuildError::Package(_) => vec!["`cargo fetch` unpacks missing packages again".to_owned()],
         _ => Vec::new(),
     }
