@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vx_proto::Digest;
 use vx_proto::command::{BuildEvent, BuildRequest};
-use vx_proto::env::VX_DIST_SERVER;
+use vx_proto::env::{VX_DIST_KEY, VX_DIST_SERVER};
 use vx_tree::Stamp;
 
 use crate::outcome::Outcome;
@@ -31,7 +31,10 @@ impl RequestKey {
             .filter(|(name, _)| {
                 name.starts_with("CARGO")
                     || name.starts_with("RUST")
-                    || matches!(name.as_str(), "PATH" | "HOME" | VX_DIST_SERVER)
+                    || matches!(
+                        name.as_str(),
+                        "PATH" | "HOME" | VX_DIST_SERVER | VX_DIST_KEY
+                    )
             })
             .collect();
         variables.sort();

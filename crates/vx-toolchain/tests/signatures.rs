@@ -66,6 +66,27 @@ async fn a_server_without_signatures_is_told_about_unless_keys_were_given() {
 }
 
 #[tokio::test]
+async fn keys_that_are_given_later_have_to_fit_what_is_installed() {
+    let (scene, signer) = (Scene::new(), Signer::new(1));
+    let unsigned = obtain(&scene, &scene.dist(), Mode::Known).await.unwrap();
+    let dist = trusting(&scene, &signer);
+    for mode in [Mode::Known, Mode::Offline] {
+        let error = obtain(&scene, &dist, mode).await.unwrap_err();
+        assert!(matches!(error, DistError::Unsigned { .. }), "{error}");
+    }
+    scene.sign(&signer);
+    let vouched = obtain(&scene, &dist, Mode::Known).await.unwrap();
+    assert!(!vouched.is_new);
+    assert_eq!(vouched.record.id, unsigned.record.id);
+    assert!(vouched.record.signed_by.is_some());
+    obtain(&scene, &dist, Mode::Offline).await.unwrap();
+    // Another key is another question.
+    let other = trusting(&scene, &Signer::new(2));
+    let error = obtain(&scene, &other, Mode::Known).await.unwrap_err();
+    assert!(matches!(error, DistError::Signature { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_manifest_with_a_wrong_signature_is_refused_and_nothing_is_installed() {
     let (scene, signer, other) = (Scene::new(), Signer::new(1), Signer::new(2));
     let dist = trusting(&scene, &signer);

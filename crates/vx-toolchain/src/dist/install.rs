@@ -245,7 +245,8 @@ impl Dist {
             return Ok(None);
         };
         let profile = record::larger_profile(record.profile.as_deref(), wanted.profile.as_deref());
-        if profile != record.profile
+        if !self.is_vouched_for(&record)
+            || profile != record.profile
             || !wanted.components.is_subset(&record.components)
             || !wanted
                 .targets

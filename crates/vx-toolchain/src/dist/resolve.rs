@@ -70,10 +70,18 @@ impl Dist {
         let quiet: Tell = Arc::new(|_| {});
         let entry = self.fetch(&file, &url, digest, &quiet).await?;
         let text = read(&url, entry).await?;
+        let signed_by = match self.is_vouched_for(record) {
+            true => record.signed_by.clone(),
+            false if mode == Mode::Offline => {
+                let url = format!("{url}.asc");
+                return Err(DistError::Unsigned { url });
+            }
+            false => self.signed_by(&url, text.clone()).await?,
+        };
         Ok(Resolved {
             manifest: Manifest::parse(&url, &text)?,
             digest,
-            signed_by: record.signed_by.clone(),
+            signed_by,
         })
     }
 

@@ -5,6 +5,7 @@ use vx_download::Error;
 use super::error::DistError;
 use super::install::Dist;
 use super::openpgp::KeyRing;
+use super::record::Record;
 use super::resolve::download;
 use super::{DEFAULT_SERVER, store::blocking};
 
@@ -12,6 +13,13 @@ use super::{DEFAULT_SERVER, store::blocking};
 const LONGEST_SIGNATURE: u64 = 64 << 10;
 
 impl Dist {
+    /// Whether a release that was resolved before needs no signature any more, now that these keys are asked for.
+    pub(super) fn is_vouched_for(&self, record: &Record) -> bool {
+        let signed_by = record.signed_by.as_ref();
+        let Some(keys) = &self.keys else { return true };
+        signed_by.is_some_and(|key| keys.has(key))
+    }
+
     /// The key that signed the manifest `text`, which came from `url`; `None` where the server offers no signature and need not.
     ///
     /// The server of the Rust project has to, and so has any for which keys were given.

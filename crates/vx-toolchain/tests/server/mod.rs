@@ -104,6 +104,8 @@ pub(crate) struct Scene {
     pub(crate) events: Arc<Mutex<Vec<Event>>>,
     /// The manifest that was published last.
     manifest: Mutex<String>,
+    /// Its day.
+    date: Mutex<String>,
 }
 
 impl Scene {
@@ -117,6 +119,7 @@ impl Scene {
             options,
             events: Arc::default(),
             manifest: Mutex::default(),
+            date: Mutex::default(),
         };
         scene.release("1.99.0", "2020-01-02", programs("1.99.0").to_vec());
         scene
@@ -155,6 +158,7 @@ impl Scene {
     pub(crate) fn publish(&self, date: &str, manifest: &str) {
         let sum = format!("{}  x\n", Digest::sha256(manifest.as_bytes()).hex());
         manifest.clone_into(&mut self.manifest.lock().unwrap());
+        date.clone_into(&mut self.date.lock().unwrap());
         for dir in ["/dist".to_owned(), format!("/dist/{date}")] {
             self.server
                 .file(&format!("{dir}/channel-rust-stable.toml"), manifest)
@@ -170,8 +174,11 @@ impl Scene {
     /// Serves a signature of the manifest that was published last.
     pub(crate) fn sign(&self, signer: &signer::Signer) {
         let signature = signer.sign(&self.manifest());
-        self.server
-            .file("/dist/channel-rust-stable.toml.asc", signature);
+        let date = self.date.lock().unwrap();
+        for dir in ["/dist".to_owned(), format!("/dist/{date}")] {
+            let path = format!("{dir}/channel-rust-stable.toml.asc");
+            self.server.file(&path, &signature);
+        }
     }
 
     /// The path of an archive on the server.

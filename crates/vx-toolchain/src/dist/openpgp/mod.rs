@@ -125,6 +125,12 @@ impl KeyRing {
         }
     }
 
+    /// Whether the key with this fingerprint is in the ring.
+    pub fn has(&self, fingerprint: &str) -> bool {
+        let mut keys = self.keys.iter();
+        keys.any(|key| key.fingerprint.to_string() == fingerprint)
+    }
+
     /// Checks that `text`, a detached signature as `gpg --armor --detach-sign` writes it, is one of `content` by a key of the ring. Returns which key it is.
     ///
     /// # Errors
