@@ -134,8 +134,8 @@ fn many_homes_that_build_at_once_fetch_each_thing_once_with_every_other_toolchai
     // The hash of the manifest, the manifest, and a signature that is not there; the settings of the registry and its entry.
     let requests = asked();
     assert_eq!(requests, (6, 3), "{:#?}", dist.server().requests());
-    // All of them once more, with everything but the downloads forgotten.
-    for env in &envs {
+    // All of them once more, some with everything but the downloads forgotten.
+    for env in envs.iter().step_by(4) {
         vx(env, &dist, shared.path())
             .arg("kill")
             .run()
