@@ -281,6 +281,27 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_package_is_removed_where_that_is_allowed() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("registry/src/index/a-1.0.0");
+        let archive = dir.path().join("registry/cache/index/a-1.0.0.crate");
+        fs::create_dir_all(&root).unwrap();
+        fs::create_dir_all(archive.parent().unwrap()).unwrap();
+        fs::write(root.join("lib.rs"), "").unwrap();
+        fs::write(&archive, "no archive").unwrap();
+        let mut wrong = package("a", &root);
+        wrong.checksum = Some("abc".to_owned());
+        let tree = |ours| Packages::new(dir.path().join("records"), ours).tree(&wrong);
+        assert!(matches!(tree(None), Err(PackageError::Verify(_))));
+        let elsewhere = Some(dir.path().join("shared"));
+        assert!(matches!(tree(elsewhere), Err(PackageError::Verify(_))));
+        assert!(root.exists() && archive.exists());
+        let ours = Some(dir.path().to_owned());
+        assert!(matches!(tree(ours), Err(PackageError::Discarded(_))));
+        assert!(!root.exists() && !archive.exists());
+    }
+
+    #[test]
     fn many_packages_are_read_and_the_first_wrong_one_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let mut all: Vec<Immutable> = (0..20)
