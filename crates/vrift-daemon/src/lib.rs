@@ -19,6 +19,7 @@ mod params;
 mod rpc;
 mod serve;
 mod session;
+mod status;
 mod wire;
 
 pub use client::{CallError, Client};
@@ -26,4 +27,5 @@ pub use config::{Config, parse_size};
 pub use fault::Code;
 pub use install::install_for_user;
 pub use serve::{ServeError, serve};
+pub use status::status_of;
 pub use wire::{MAX_FDS, MAX_LINE};

@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::params::{absolute, digest, flag, number};
 use crate::rpc::Request;
 use crate::session::{Outcome, Session};
+use crate::status::status_of;
 use crate::wire::MAX_FDS;
 
 /// Version of the protocol; it changes when an old client would misunderstand.
@@ -95,37 +96,14 @@ fn version(session: &Session) -> Value {
 
 fn status(session: &Session) -> Result<Value, Fault> {
     let server = &session.server;
-    let usage = server.home.usage()?;
     let own = session.caller.uid;
-    let users: Vec<Value> = usage
-        .users
-        .iter()
-        .filter(|user| session.is_admin() || user.uid == own)
-        .map(|user| {
-            json!({
-                "uid": user.uid,
-                "roots": user.roots,
-                "files": user.files,
-                "bytes": user.bytes,
-                "unique": user.unique,
-                "unique_bytes": user.unique_bytes,
-                "released_bytes": user.released_bytes,
-                "quota": server.config.quota,
-            })
-        })
-        .collect();
-    Ok(json!({
-        "mode": "daemon",
-        "version": env!("CARGO_PKG_VERSION"),
-        "store": server.home.store().root(),
-        "blobs": usage.blobs,
-        "bytes": usage.bytes,
-        "quarantine": usage.quarantine,
-        "logical_bytes": usage.logical_bytes,
-        "kept_bytes": usage.kept_bytes,
-        "dedup_ratio": usage.ratio(),
-        "users": users,
-    }))
+    let mut status = status_of(&server.home, "daemon", |user| {
+        session.is_admin() || user.uid == own
+    })?;
+    for user in status["users"].as_array_mut().into_iter().flatten() {
+        user["quota"] = json!(server.config.quota);
+    }
+    Ok(status)
 }
 
 /// A regular file that the caller has open for reading.

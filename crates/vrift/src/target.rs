@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use vrift_daemon::status_of;
 use vrift_store::{
     Blobs, CheckOptions, CheckReport, CollectOptions, CollectReport, Home, HomeOptions,
 };
@@ -59,36 +60,7 @@ impl Target {
     /// What `vrift status` shows, as the daemon's method `status` answers it.
     pub(crate) fn status(&self) -> Result<Value, Failure> {
         match self {
-            Target::Direct(home) => {
-                let usage = home.usage()?;
-                let users: Vec<Value> = usage
-                    .users
-                    .iter()
-                    .map(|user| {
-                        json!({
-                            "uid": user.uid,
-                            "roots": user.roots,
-                            "files": user.files,
-                            "bytes": user.bytes,
-                            "unique": user.unique,
-                            "unique_bytes": user.unique_bytes,
-                            "released_bytes": user.released_bytes,
-                        })
-                    })
-                    .collect();
-                Ok(json!({
-                    "mode": "direct",
-                    "version": env!("CARGO_PKG_VERSION"),
-                    "store": home.store().root(),
-                    "blobs": usage.blobs,
-                    "bytes": usage.bytes,
-                    "quarantine": usage.quarantine,
-                    "logical_bytes": usage.logical_bytes,
-                    "kept_bytes": usage.kept_bytes,
-                    "dedup_ratio": usage.ratio(),
-                    "users": users,
-                }))
-            }
+            Target::Direct(home) => Ok(status_of(home, "direct", |_| true)?),
             Target::Daemon(remote) => Ok(remote.call("status", json!({}))?),
         }
     }
