@@ -29,8 +29,8 @@ const OWNER: &str = ".owner";
 pub(crate) struct Scratch {
     dir: OwnedFd,
     owner: String,
-    /// Held as long as anything of this owner may exist.
-    _lock: OwnedFd,
+    /// Held as long as anything of this owner may exist; `None` where nothing can be written.
+    lock: Option<OwnedFd>,
     counter: AtomicU64,
 }
 
@@ -41,20 +41,26 @@ impl Scratch {
             let owner = unique_owner();
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             let name = format!("{owner}{OWNER}");
-            let file = rustix::fs::openat(&dir, &name, flags, Mode::RUSR | Mode::WUSR)?;
+            let file = match rustix::fs::openat(&dir, &name, flags, Mode::RUSR | Mode::WUSR) {
+                // What is there can be read, and nothing of ours will ever be there.
+                Err(Errno::ROFS) => break (owner, None),
+                result => result?,
+            };
             area::lock(&file, FlockOperation::LockExclusive)?;
             // Between creation and lock another process may have taken us for dead.
             if rustix::fs::fstat(&file)?.st_nlink > 0 {
-                break (owner, file);
+                break (owner, Some(file));
             }
         };
         let scratch = Scratch {
             dir,
             owner,
-            _lock: lock,
+            lock,
             counter: AtomicU64::new(0),
         };
-        scratch.remove_dead(false)?;
+        if scratch.lock.is_some() {
+            scratch.remove_dead(false)?;
+        }
         Ok(scratch)
     }
 

@@ -10,7 +10,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -255,14 +255,23 @@ impl Home {
 /// # Errors
 /// The system's; `WouldBlock` when it is not to wait and somebody else holds the lock.
 pub fn lock_file(path: &Path, operation: FlockOperation) -> Result<File, Error> {
-    let lock = || -> io::Result<File> {
-        let file = fs::OpenOptions::new()
+    let open = |writable: bool| {
+        fs::OpenOptions::new()
             .read(true)
-            .append(true)
-            .create(true)
+            .append(writable)
+            .create(writable)
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW)
-            .open(path)?;
+            .open(path)
+    };
+    let lock = || -> io::Result<File> {
+        let file = match open(true) {
+            // A lock is no change: who reads there keeps collections away as everybody does.
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+                open(false).or(Err(error))?
+            }
+            result => result?,
+        };
         loop {
             match rustix::fs::flock(&file, operation) {
                 Err(rustix::io::Errno::INTR) => {}

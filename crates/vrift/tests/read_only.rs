@@ -1,0 +1,51 @@
+//! A store where nothing can be written: what is in it can be had, and the rest is refused plainly.
+
+use std::fs;
+use std::process::Command;
+
+#[test]
+fn what_is_in_a_store_that_cannot_be_written_can_be_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = rustix::process::geteuid().is_root();
+    // Others than root may mount in a user namespace of their own.
+    let flags = if root { "-m" } else { "-Urm" };
+    let script = r#"set -e
+        vrift() { env HOME="$PWD" VRIFT_SOCKET=none "$VRIFT" --store store "$@"; }
+        fails() { rc=0; vrift "$@" 2>err || rc=$?; test $rc = 4 || { echo "$* ended with $rc"; cat err; exit 1; }
+                  grep -q "Read-only file system" err || { cat err; exit 1; }; }
+        mkdir p q
+        echo content >p/file
+        echo other >q/file
+        vrift -q ingest p
+        mount --bind store store || exit 77
+        mount -o remount,bind,ro store
+        find store | sort >before
+        vrift -q status
+        vrift -q verify
+        vrift -q link p linked
+        cmp p/file linked/file
+        digest=$(vrift manifest p | awk '$1 == "f" { print $NF }')
+        test "$(vrift -q fetch "$digest")" = content
+        vrift -q gc --dry-run
+        vrift -q ingest p
+        fails ingest q
+        fails forget p
+        find store | sort | cmp - before
+        echo whole
+    "#;
+    let output = Command::new("unshare")
+        .args([flags, "sh", "-c", script])
+        .current_dir(dir.path())
+        .env("VRIFT", env!("CARGO_BIN_EXE_vrift"))
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(77) || (!root && err.contains("unshare failed")) {
+        eprintln!("not shown: nothing can be mounted here: {err}");
+        return;
+    }
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{out}{err}");
+    assert!(out.ends_with("whole\n"), "{out}");
+    assert_eq!(fs::read(dir.path().join("q/file")).unwrap(), b"other\n");
+}
