@@ -238,7 +238,10 @@ impl SessionBlobs<'_> {
         let mut digests = manifest.digests();
         for root in home.roots_of(self.caller.uid)? {
             if root.request.path != request.path {
-                digests.extend(home.manifest(&root.request.manifest)?.digests());
+                match home.manifest(&root.request.manifest) {
+                    Err(Error::Absent { .. }) => {}
+                    manifest => digests.extend(manifest?.digests()),
+                }
             }
         }
         let bytes: u64 = digests.iter().map(|digest| digest.size).sum();

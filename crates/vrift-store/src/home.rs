@@ -231,15 +231,21 @@ impl Home {
         })
     }
 
-    /// All blobs that the roots of a user keep, manifests included.
+    /// All blobs that the roots of a user keep, manifests included, as far as the store still has the manifests.
+    ///
+    /// Whoever has lost a manifest has to show its content again; nothing may be removed on this word.
     ///
     /// # Errors
-    /// When a root or its manifest cannot be read: then nobody can say what is kept.
+    /// When a root cannot be read.
     pub fn kept_by(&self, uid: u32) -> Result<HashSet<Digest>, Error> {
         let mut kept = HashSet::new();
         for root in self.roots.of(uid)? {
+            match self.manifest(&root.request.manifest) {
+                Ok(manifest) => kept.extend(manifest.digests()),
+                Err(Error::Absent { .. }) => continue,
+                Err(error) => return Err(error),
+            }
             kept.insert(root.request.manifest);
-            kept.extend(self.manifest(&root.request.manifest)?.digests());
         }
         Ok(kept)
     }

@@ -226,13 +226,8 @@ impl<'a> Run<'a> {
                 sources.push((entry.path.clone(), *digest));
             }
         }
-        let opening = Opening {
-            paths: sources.iter().map(|(path, _)| shown(path)).collect(),
-            sizes: vec![0; sources.len()],
-            beneath: self.beneath,
-            progress: &(),
-            stamps: Mutex::new(vec![None; sources.len()]),
-        };
+        let paths = sources.iter().map(|(path, _)| shown(path)).collect();
+        let opening = Opening::of(paths, self.beneath);
         let answers = self.blobs.put(&opening)?;
         self.report.read += sources.len() as u64;
         for ((path, digest), answer) in sources.iter().zip(answers) {
@@ -254,7 +249,7 @@ impl<'a> Run<'a> {
 }
 
 /// Files of a directory, opened when their turn comes.
-struct Opening<'a> {
+pub(crate) struct Opening<'a> {
     paths: Vec<&'a Path>,
     /// What they have for the progress that is told.
     sizes: Vec<u64>,
@@ -262,6 +257,19 @@ struct Opening<'a> {
     progress: &'a dyn Progress,
     /// The state in which each was opened.
     stamps: Mutex<Vec<Option<Stamp>>>,
+}
+
+impl<'a> Opening<'a> {
+    /// Files whose progress nobody wants to know.
+    pub(crate) fn of(paths: Vec<&'a Path>, beneath: Beneath<'a>) -> Opening<'a> {
+        Opening {
+            sizes: vec![0; paths.len()],
+            stamps: Mutex::new(vec![None; paths.len()]),
+            paths,
+            beneath,
+            progress: &(),
+        }
+    }
 }
 
 impl Sources for Opening<'_> {

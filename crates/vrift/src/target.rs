@@ -2,12 +2,14 @@
 //!
 //! A daemon that is there and cannot be used is an error and no reason to use another store, since two stores that take turns would surprise everybody.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use vrift_daemon::status_of;
 use vrift_store::{
-    Blobs, CheckOptions, CheckReport, CollectOptions, CollectReport, Home, HomeOptions,
+    Blobs, CheckOptions, CheckReport, CollectOptions, CollectReport, Home, HomeOptions, Project,
+    repair,
 };
 
 use crate::cli::{Gc, Verify};
@@ -165,17 +167,20 @@ fn collect_there(remote: &Remote, options: &Gc) -> Result<CollectReport, Failure
 }
 
 fn check_there(remote: &Remote, options: &Verify) -> Result<CheckReport, Failure> {
-    if options.repair {
+    if let Some(source) = options.from.first() {
         return Err(Failure::new(
             Kind::Request,
-            "the daemon reads no directories of users, so it cannot repair from them",
+            format!(
+                "the daemon takes no content from `{}` for other directories",
+                source.display()
+            ),
         )
-        .hint("`vrift ingest` in a directory stores again what is missing of it"));
+        .hint("`vrift ingest` there stores what it has; `--repair` alone uses the directories that are kept"));
     }
     let answer = remote.call("verify", json!({}))?;
     let number = |name: &str| answer[name].as_u64().unwrap_or(0);
     let names = answer["names"].as_array().into_iter().flatten();
-    Ok(CheckReport {
+    let mut report = CheckReport {
         blobs: number("blobs"),
         bytes: number("bytes"),
         quarantined: number("quarantined"),
@@ -184,5 +189,31 @@ fn check_there(remote: &Remote, options: &Verify) -> Result<CheckReport, Failure
             .collect(),
         missing_count: number("missing"),
         ..CheckReport::default()
-    })
+    };
+    if options.repair {
+        repair_there(remote, &mut report)?;
+    }
+    Ok(report)
+}
+
+/// The daemon reads no directory of a user, so the user brings what is missing of each.
+fn repair_there(remote: &Remote, report: &mut CheckReport) -> Result<(), Failure> {
+    let roots = remote.call("roots", json!({}))?;
+    let mut missing = HashMap::new();
+    for root in roots["roots"].as_array().into_iter().flatten() {
+        let path = PathBuf::from(root["path"].as_str().unwrap_or_default());
+        let Ok(project) = Project::open(&path) else {
+            continue;
+        };
+        let repaired = repair(&project, remote)?;
+        report.repaired += repaired.blobs;
+        missing.extend(repaired.missing);
+    }
+    report.missing_count = report
+        .missing_count
+        .saturating_sub(report.repaired)
+        .max(missing.len() as u64);
+    report.missing = missing.into_iter().collect();
+    report.missing.sort();
+    Ok(())
 }
