@@ -1,9 +1,14 @@
 //! Two users and the daemon's own: what each may do, and what each tries in vain.
 //!
 //! Credentials belong to threads, so a thread becomes another user for its part.
-//! Only root can do that; others see these tests pass without having run.
+//! Only root can do that, so whoever is not root runs each test as root of a user namespace.
+//! That takes `newuidmap` and a range in `/etc/subuid`; without them nothing is shown, and the tests say so.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests may panic and print like tests"
+)]
 
 mod site;
 
@@ -12,6 +17,7 @@ use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use site::{ALICE, BOB, Site, VRIFT, is_root};
@@ -38,9 +44,31 @@ fn as_user<T: Send>(uid: u32, run: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+/// Runs the test that calls this again, as root of a user namespace that has more users.
+fn run_in_a_namespace() {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap();
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--map-auto", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .output();
+    let output = match output {
+        Ok(output) => output,
+        Err(error) => return eprintln!("not shown: `unshare` cannot be run: {error}"),
+    };
+    let out = String::from_utf8_lossy(&output.stdout);
+    let err = String::from_utf8_lossy(&output.stderr);
+    if !out.contains("running 1 test") {
+        return eprintln!("not shown: it takes root or a user namespace with several users: {err}");
+    }
+    assert!(output.status.success(), "{out}{err}");
+}
+
 /// A daemon under its own user, and a private home for each of two others.
 fn site() -> Option<Site> {
     if !is_root() {
+        run_in_a_namespace();
         return None;
     }
     let site = Site::start_as(Some(VRIFT), &[]);
@@ -181,7 +209,7 @@ fn a_digest_alone_gives_nothing() {
 #[test]
 fn public_digests_are_the_administrators_choice() {
     if !is_root() {
-        return;
+        return run_in_a_namespace();
     }
     let site = Site::start_as(Some(VRIFT), &["--public-digests"]);
     as_user(ALICE, || keep(&mut site.client(), "/alice", SECRET));
@@ -355,7 +383,7 @@ fn every_write_has_an_audit_line() {
 #[test]
 fn a_private_daemon_serves_its_user_only() {
     if !is_root() {
-        return;
+        return run_in_a_namespace();
     }
     let site = Site::start(&["--private"]);
     as_user(BOB, || {
