@@ -12,6 +12,7 @@ mod frame;
 pub mod fuzzing;
 mod message;
 pub mod server;
+mod spin;
 
 pub use app::App;
 pub use build::{BuildInfo, VersionCheck};

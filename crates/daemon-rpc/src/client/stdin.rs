@@ -18,6 +18,7 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use super::cancel::Shared;
 use crate::frame::{DATA_CHUNK, HEADER, Header, Kind};
 use crate::message::StdinEnd;
+use crate::spin::Spin;
 
 /// Frames of a server that says much, before the input has its turn.
 const FRAMES: u32 = 16;
@@ -91,6 +92,7 @@ struct Here {
     answers: u32,
     /// Whether the system can read it without waiting.
     has_nowait: bool,
+    spin: Spin,
 }
 
 /// What came of looking at the input.
@@ -170,7 +172,7 @@ impl Pump {
             };
             is_first = false;
             let (server, taken) = match taken {
-                Taken::Nothing => match ready(&self.shared, here, has_more) {
+                Taken::Nothing => match here.ready(&self.shared, has_more) {
                     Ok([server, true]) => (server, here.send(&self.shared)),
                     Ok([server, false]) => (server, Taken::Nothing),
                     Err(_) => return,
@@ -190,7 +192,7 @@ impl Pump {
 
 /// Whether the server and the input have something to read; waits until one of them
 /// has, or only looks.
-fn ready(shared: &Shared, here: &Here, only_look: bool) -> rustix::io::Result<[bool; 2]> {
+fn poll_both(shared: &Shared, file: &OwnedFd, only_look: bool) -> rustix::io::Result<[bool; 2]> {
     let now = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
@@ -198,7 +200,7 @@ fn ready(shared: &Shared, here: &Here, only_look: bool) -> rustix::io::Result<[b
     loop {
         let mut both = [
             PollFd::from_borrowed_fd(shared.stream.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(here.file.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(file.as_fd(), PollFlags::IN),
         ];
         match poll(&mut both, only_look.then_some(&now)) {
             // An error and the end are told by reading.
@@ -220,7 +222,21 @@ impl Here {
             frame: vec![0; HEADER + DATA_CHUNK],
             answers: 0,
             has_nowait: !is_regular,
+            spin: Spin::default(),
         }
+    }
+
+    /// See [`poll_both`].
+    fn ready(&mut self, shared: &Shared, only_look: bool) -> rustix::io::Result<[bool; 2]> {
+        let (file, spin) = (&self.file, &mut self.spin);
+        if only_look {
+            return poll_both(shared, file, true);
+        }
+        let found = spin.find(|| match poll_both(shared, file, true) {
+            Ok([false, false]) => None,
+            other => Some(other),
+        });
+        found.unwrap_or_else(|| spin.wait(|| poll_both(shared, file, false)))
     }
 
     /// Sends a chunk, if there is one.

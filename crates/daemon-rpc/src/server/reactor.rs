@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 use pin_project_lite::pin_project;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 
+use crate::spin::Spin;
+
 /// Events that are taken from the kernel at a time.
 const EVENTS: usize = 64;
 /// The key of the descriptor that ends a wait; sources count from 1.
@@ -37,6 +39,7 @@ pub(super) struct Reactor {
     alarm: OwnedFd,
     /// Whether a thread waits, or is about to.
     is_waiting: AtomicBool,
+    spin: Mutex<Spin>,
     last_key: AtomicU64,
     sources: Mutex<BTreeMap<u64, Arc<Source>>>,
     timers: Mutex<BTreeMap<(Instant, u64), Waker>>,
@@ -57,6 +60,7 @@ impl Reactor {
             epoll,
             alarm,
             is_waiting: AtomicBool::new(false),
+            spin: Mutex::default(),
             last_key: AtomicU64::new(ALARM),
             sources: Mutex::default(),
             timers: Mutex::default(),
@@ -82,17 +86,19 @@ impl Reactor {
             Some(Duration::ZERO)
         };
         let mut events = Vec::with_capacity(EVENTS);
-        let timeout = patience.map(|patience| {
-            // In milliseconds, and not too early.
-            let millis = i64::try_from(patience.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
-            Timespec {
-                tv_sec: millis / 1000,
-                tv_nsec: millis % 1000 * 1_000_000,
+        if patience == Some(Duration::ZERO) {
+            self.take_events(&mut events, patience);
+        } else {
+            let mut spin = lock(&self.spin);
+            let found = spin.find(|| {
+                self.take_events(&mut events, Some(Duration::ZERO));
+                let is_interrupted = !self.is_waiting.load(Ordering::SeqCst);
+                (is_interrupted || !events.is_empty()).then_some(())
+            });
+            if found.is_none() {
+                spin.wait(|| self.take_events(&mut events, patience));
             }
-        });
-        let buffer = rustix::buffer::spare_capacity(&mut events);
-        // Interrupted by a signal there is nothing to do, and no other reason to fail.
-        let _count = epoll::wait(&self.epoll, buffer, timeout.as_ref());
+        }
         self.is_waiting.store(false, Ordering::SeqCst);
         for event in &events {
             // A copy: the kernel's structure is packed.
@@ -105,6 +111,20 @@ impl Reactor {
         if patience.is_some() {
             self.fire();
         }
+    }
+
+    fn take_events(&self, events: &mut Vec<epoll::Event>, patience: Option<Duration>) {
+        let timeout = patience.map(|patience| {
+            // In milliseconds, and not too early.
+            let millis = i64::try_from(patience.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
+            Timespec {
+                tv_sec: millis / 1000,
+                tv_nsec: millis % 1000 * 1_000_000,
+            }
+        });
+        let buffer = rustix::buffer::spare_capacity(events);
+        // Interrupted by a signal there is nothing to do, and no other reason to fail.
+        let _count = epoll::wait(&self.epoll, buffer, timeout.as_ref());
     }
 
     fn next_timer(&self) -> Option<Instant> {
