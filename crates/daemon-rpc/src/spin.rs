@@ -17,7 +17,7 @@ const SKIPPED: u32 = 8;
 const MOST_SKIPPED: u32 = 1024;
 
 /// Decides whether to look before a wait. What it begins with is not to.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Spin {
     was_quick: bool,
     /// Quick waits until the next try.
@@ -27,6 +27,15 @@ pub(crate) struct Spin {
 }
 
 impl Spin {
+    /// What [`Spin::default`] is, for a `static`.
+    pub(crate) const fn new() -> Spin {
+        Spin {
+            was_quick: false,
+            skip: 0,
+            next_skip: 0,
+        }
+    }
+
     /// What `look` finds within a moment, if it is worth to try.
     pub(crate) fn find<T>(&mut self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         if !self.was_quick {

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::stream::Stream;
 use crate::frame::{DATA_CHUNK, FrameError, HEADER, Header, Kind};
+use crate::spin::Spin;
 
 /// The buffer at first: enough for a handshake.
 const SMALL: usize = 4 << 10;
@@ -111,12 +113,7 @@ impl FrameReader {
             }
         }
         while self.filled.len() < wanted {
-            if let Some(deadline) = deadline
-                && !stream.is_readable_by(deadline).map_err(ReadError::Io)?
-            {
-                return Err(ReadError::TimedOut);
-            }
-            match stream.read(&mut self.buffer[self.filled.end..]) {
+            match read(stream, &mut self.buffer[self.filled.end..], deadline) {
                 Ok(0) => {
                     return Err(ReadError::Closed {
                         clean: self.is_empty(),
@@ -130,6 +127,7 @@ impl FrameReader {
     }
 
     fn failed(&self, error: io::Error) -> ReadError {
+        // The first is what `read` says at the deadline.
         match error.kind() {
             io::ErrorKind::TimedOut => ReadError::TimedOut,
             io::ErrorKind::ConnectionReset
@@ -141,4 +139,27 @@ impl FrameReader {
             _ => ReadError::Io(error),
         }
     }
+}
+
+/// Reads what arrives until the deadline.
+fn read(stream: &Stream, into: &mut [u8], deadline: Option<Instant>) -> io::Result<usize> {
+    let mut spin = *lately();
+    let found = spin.find(|| stream.try_read(into).transpose());
+    let read = found.unwrap_or_else(|| {
+        spin.wait(|| match deadline {
+            Some(deadline) if !stream.is_readable_by(deadline)? => {
+                Err(io::ErrorKind::TimedOut.into())
+            }
+            _ => stream.read(into),
+        })
+    });
+    *lately() = spin;
+    read
+}
+
+/// Whether the answers that this process waited for lately came quickly, over whatever
+/// connection.
+fn lately() -> MutexGuard<'static, Spin> {
+    static LATELY: Mutex<Spin> = Mutex::new(Spin::new());
+    LATELY.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,7 +10,7 @@ use daemon_contract::Endpoint;
 use daemon_lifecycle::connect_unix;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::sockopt;
+use rustix::net::{RecvFlags, recv, sockopt};
 
 use crate::failpoint;
 
@@ -74,6 +74,15 @@ impl Stream {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }
+        }
+    }
+
+    /// What can be read without waiting; `None` if nothing has arrived.
+    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match recv(self, buffer, RecvFlags::DONTWAIT) {
+            Ok((length, _)) => Ok(Some(length)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
