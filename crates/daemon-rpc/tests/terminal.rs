@@ -147,6 +147,16 @@ fn the_first_ctrl_c_asks_and_the_second_does_not() {
     }
 }
 
+/// Whether all threads of the process are stopped (state `T` of proc(5)).
+fn is_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('T'))
+    })
+}
+
 #[test]
 fn the_third_ctrl_c_leaves_whatever_the_daemon_does() {
     let place = Place::new("ruler");
@@ -154,6 +164,7 @@ fn the_third_ctrl_c_leaves_whatever_the_daemon_does() {
     terminal.expect("20 ");
     let daemon = place.daemons()[0].0;
     signal(daemon, Signal::STOP);
+    place.wait_until(|| is_stopped(daemon));
     // Two signals that come at once are one, so there may be more than three.
     let (began, mut pressed) = (Instant::now(), 0);
     while terminal.child.try_wait().unwrap().is_none() {
