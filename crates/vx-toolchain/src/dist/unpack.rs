@@ -21,7 +21,7 @@ const MOST_BYTES: u64 = 8 << 30;
 const MOST_ENTRIES: u64 = 500_000;
 /// Bytes of the lists that describe a component.
 const LONGEST_LIST: u64 = 32 << 20;
-/// Memory of the decompressor for xz; archives of releases need 129 MiB, which is why those packed with gzip are preferred.
+/// Memory of the decompressor for xz; large archives of releases need 129 MiB, which is why those packed with gzip are preferred.
 const XZ_MEMORY: u64 = 160 << 20;
 /// How much is read and written at a time.
 const BUFFER: usize = 128 << 10;

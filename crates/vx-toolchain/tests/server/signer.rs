@@ -31,8 +31,8 @@ impl Signer {
             &SHA1_FOR_LEGACY_USE_ONLY,
             &[&[0x99][..], &length, &packet].concat(),
         );
-        // The time, and the name of the key.
-        let subpackets = [&[5, 2, 0, 0, 0, 1, 22, 33, 4][..], name.as_ref()].concat();
+        // The time, and the short name of the key: what those of the Rust project have.
+        let subpackets = [&[5, 2, 0, 0, 0, 1, 9, 16][..], &name.as_ref()[12..]].concat();
         let length = u16::try_from(subpackets.len()).unwrap();
         let mut body = vec![4, 0, 22, 10];
         body.extend(length.to_be_bytes());
