@@ -162,6 +162,46 @@ fn what_cargo_fetched_for_a_user_is_not_fetched_again_and_there_offline() {
 }
 
 #[test]
+fn without_a_shared_cache_crates_are_in_the_users_home_and_nothing_there_is_removed() {
+    let registry = Registry::start();
+    let expected = registry.publish("seven", "1.0.0", SEVEN, &[]);
+    let cache = tempfile::tempdir().unwrap();
+    let (first, second) = (User::new(&cache), User::new(&cache));
+    first.write("config.toml", &registry.in_place_of_crates_io());
+    let build = |user: &User<'_>, project: &Project<'_>| {
+        user.command(project, &["build"])
+            .env_remove("VX_DOWNLOAD_CACHE_DIR")
+            .env("CARGO_HOME", first.cargo_home())
+            .run()
+    };
+    let project = locked(&first.env, &registry);
+    build(&first, &project).expect_success();
+    assert_eq!(output(&project), "7\n");
+    let archive = find(&first.cargo_home(), "seven-1.0.0.crate");
+    fs::write(&archive, "no archive").unwrap();
+    let project = locked(&second.env, &registry);
+    let run = build(&second, &project);
+    assert_eq!(run.code(), Some(1), "{run}");
+    let says = format!(
+        "`seven 1.0.0` has the checksum {}, but Cargo.lock says {expected}",
+        hex(b"no archive")
+    );
+    assert!(run.stderr().contains(&says), "{run}");
+    let hint = format!("hint: remove `{}`", archive.display());
+    assert!(run.stderr().contains(&hint), "{run}");
+    assert!(archive.exists());
+    fs::remove_file(archive).unwrap();
+    build(&second, &project).expect_success();
+    assert_eq!(output(&project), "7\n");
+    for user in [&first, &second] {
+        assert!(!user.env.dir("vx-home").join("daemon/cargo").exists());
+    }
+    assert!(!cache.path().join("cargo").exists());
+    first.env.finish();
+    second.env.finish();
+}
+
+#[test]
 fn an_archive_that_was_tampered_with_is_refused_and_fetched_anew() {
     let registry = Registry::start();
     let expected = registry.publish("seven", "1.0.0", SEVEN, &[]);
