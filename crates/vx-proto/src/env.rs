@@ -75,7 +75,7 @@ pub const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: VX_EXEC_TREES,
-        default: "the toolchain of the first build",
+        default: "the toolchains that builds use",
         meaning: "Directories, joined like `PATH`, that vx-execd shows to actions where they are equal to a tree in the store.",
     },
     Variable {

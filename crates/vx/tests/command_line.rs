@@ -85,7 +85,7 @@ fn help_teaches() {
           The host triple of the machine behind `VX_EXEC`, needed when it is another machine.
       VX_EXEC_SLOTS (default: the number of processors)
           How many actions vx-execd runs at a time.
-      VX_EXEC_TREES (default: the toolchain of the first build)
+      VX_EXEC_TREES (default: the toolchains that builds use)
           Directories, joined like `PATH`, that vx-execd shows to actions where they are equal to a tree
           in the store.
       VX_DOWNLOAD_CACHE_DIR (default: `download` in `VX_HOME`)
