@@ -4,7 +4,7 @@
 
 use std::io;
 
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::getppid;
 use tokio::process::Command;
 
 /// Has the kernel kill the program that `command` starts when the thread that started it ends.
@@ -13,7 +13,7 @@ use tokio::process::Command;
 pub(crate) fn tie(command: &mut Command) {
     let parent = std::process::id().cast_signed();
     let tie = move || {
-        set_parent_process_death_signal(Some(Signal::KILL))?;
+        die_with_parent()?;
         // It may have ended before that, and somebody else is the parent now.
         match getppid().is_some_and(|now| now.as_raw_nonzero().get() == parent) {
             true => Ok(()),
@@ -22,4 +22,16 @@ pub(crate) fn tie(command: &mut Command) {
     };
     // SAFETY: between fork and exec nothing happens but two system calls; nothing is allocated or locked.
     unsafe { command.pre_exec(tie) };
+}
+
+#[cfg(target_os = "linux")]
+fn die_with_parent() -> io::Result<()> {
+    use rustix::process::{Signal, set_parent_process_death_signal};
+    Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
+}
+
+/// Other kernels know no such thing: what runs there goes on until it is done.
+#[cfg(not(target_os = "linux"))]
+fn die_with_parent() -> io::Result<()> {
+    Ok(())
 }
