@@ -7,6 +7,7 @@ pub mod processes;
 mod project;
 pub mod registry;
 mod units;
+pub mod user;
 
 pub use ambush::Ambush;
 pub use project::{Project, application, layers};
