@@ -44,27 +44,25 @@ pub fn repair(project: &Project, blobs: &dyn Blobs) -> Result<Repaired, Error> {
         return Ok(Repaired::default());
     }
     let own = u64::from(blobs.put_bytes(&bytes)?.new);
-    let missing = match blobs.register(&request) {
-        Ok(()) => {
-            return Ok(Repaired {
-                blobs: own,
-                missing: Vec::new(),
-            });
+    let mut brought = HashSet::new();
+    let left: HashSet<Digest> = loop {
+        let missing: HashSet<Digest> = match blobs.register(&request) {
+            Ok(()) => HashSet::new(),
+            Err(Error::Missing(missing)) => missing.into_iter().collect(),
+            Err(error) => return Err(error),
+        };
+        // A store far away names so many at a time.
+        let mut wanted: HashSet<Digest> = missing.difference(&brought).copied().collect();
+        if wanted.is_empty() {
+            break missing;
         }
-        Err(Error::Missing(missing)) => missing,
-        Err(error) => return Err(error),
-    };
-    let mut wanted: HashSet<Digest> = missing.iter().copied().collect();
-    let paths = manifest
-        .files()
-        .filter(|(_, digest)| wanted.remove(*digest))
-        .map(|(entry, _)| shown(&entry.path))
-        .collect();
-    blobs.put(&Opening::of(paths, Beneath::own(project.dir())))?;
-    let left: HashSet<Digest> = match blobs.register(&request) {
-        Ok(()) => HashSet::new(),
-        Err(Error::Missing(left)) => left.into_iter().collect(),
-        Err(error) => return Err(error),
+        brought.extend(wanted.iter().copied());
+        let paths = manifest
+            .files()
+            .filter(|(_, digest)| wanted.remove(*digest))
+            .map(|(entry, _)| shown(&entry.path))
+            .collect();
+        blobs.put(&Opening::of(paths, Beneath::own(project.dir())))?;
     };
     let still = manifest
         .files()
@@ -72,7 +70,7 @@ pub fn repair(project: &Project, blobs: &dyn Blobs) -> Result<Repaired, Error> {
         .map(|(entry, digest)| (*digest, project.path().join(shown(&entry.path))))
         .collect();
     Ok(Repaired {
-        blobs: own + missing.len().saturating_sub(left.len()) as u64,
+        blobs: own + brought.difference(&left).count() as u64,
         missing: still,
     })
 }
