@@ -571,3 +571,13 @@ fn a_service_without_work_ends() {
     assert!(began.elapsed() >= Duration::from_millis(300));
     assert_eq!(daemon(&server.endpoint).status().unwrap(), None);
 }
+
+#[test]
+fn a_service_that_was_just_started_waits_longer_for_its_first_client() {
+    let mut config = config();
+    config.idle_exit = Some(Duration::from_millis(1));
+    let server = Server::unix(config);
+    // As a starter that gets no processor for a while; no shorter time would do.
+    std::thread::park_timeout(Duration::from_millis(100));
+    assert_eq!(server.run("exit 0").0, OK);
+}

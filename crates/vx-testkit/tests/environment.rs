@@ -96,7 +96,11 @@ fn a_background_process_with_the_output_open_does_not_hang_the_command() {
     let env = TestEnv::builder().settle(Duration::ZERO).build();
     let run = env
         .command("sh")
-        .args(["-c", "sleep 600 & echo done"])
+        // It is a copy of the shell until it is `sleep`.
+        .args([
+            "-c",
+            "sleep 600 & until grep -q sleep /proc/$!/comm; do :; done; echo done",
+        ])
         .run();
     assert_eq!(run.stdout(), "done\n");
     assert!(run.left_output_open());

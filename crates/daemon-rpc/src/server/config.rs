@@ -46,7 +46,7 @@ pub struct ServerConfig {
     /// thread does not notice. Then it is reported as stuck and counts no more.
     pub stuck_after: Duration,
     /// The service ends when no command has run and nobody was connected for this
-    /// long; `None`: never.
+    /// long; `None`: never. For the first client it waits 10 s at least.
     pub idle_exit: Option<Duration>,
 }
 

@@ -9,6 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::{CommandHandler, Server};
 use crate::failpoint;
 
+/// How long a service waits for its first client at least: on a loaded machine the
+/// one who started it takes longer to connect than others are idle.
+const FIRST_CLIENT: Duration = Duration::from_secs(10);
+
 /// Waits for a reason to end, and returns when no command runs any more that
 /// could be made to end.
 ///
@@ -59,12 +63,13 @@ async fn idle<H: CommandHandler>(server: &Server<H>) {
     loop {
         let before = *activity.borrow_and_update();
         let change = activity.wait_for(|now| *now != before);
+        let at_least = match before.changes {
+            0 => FIRST_CLIENT,
+            _ => Duration::from_millis(1),
+        };
         if before.running > 0 || before.connections > 0 {
             let _changed = change.await;
-        } else if timeout(patience.max(Duration::from_millis(1)), change)
-            .await
-            .is_err()
-        {
+        } else if timeout(patience.max(at_least), change).await.is_err() {
             // Who waits in the queue already is accepted and counted first.
             tokio::task::yield_now().await;
             if server.registry.drain_if_idle() {
