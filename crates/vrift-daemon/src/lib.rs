@@ -12,6 +12,7 @@ mod fault;
 mod ingest;
 mod install;
 mod lent;
+mod memory;
 mod methods;
 mod metrics;
 mod notify;

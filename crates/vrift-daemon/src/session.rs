@@ -14,6 +14,7 @@ use crate::caller::Caller;
 use crate::config::Config;
 use crate::fault::{Code, Fault};
 use crate::lent::{Brought, SessionBlobs};
+use crate::memory;
 use crate::methods;
 use crate::metrics::Metrics;
 use crate::rpc::{self, Incoming, Request};
@@ -71,6 +72,8 @@ impl Session {
         }
         let result = self.converse();
         self.release();
+        *lock(&self.kept) = None;
+        memory::give_back();
         result
     }
 
