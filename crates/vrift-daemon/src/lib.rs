@@ -27,6 +27,7 @@ pub use client::{CallError, Client};
 pub use config::{Config, parse_size};
 pub use fault::Code;
 pub use install::install_for_user;
+pub use memory::keep_little_memory;
 pub use serve::{ServeError, serve};
 pub use status::status_of;
 pub use wire::{MAX_FDS, MAX_LINE};

@@ -32,6 +32,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    vrift_daemon::keep_little_memory();
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Install { .. }) => install(),
