@@ -84,15 +84,8 @@ impl Logs {
 
     /// Reads what was said since; returns the faults whose line was among it.
     pub(super) fn catch_up(&mut self) -> Vec<Armed> {
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        // They only say that there is something; all files are looked at.
-        while inotify::Reader::new(&self.events, &mut buffer)
-            .next()
-            .is_ok()
-        {}
         let mut struck = Vec::new();
-        let names: Vec<String> = self.files.keys().cloned().collect();
-        for name in names {
+        for name in self.grown() {
             for line in self.new_lines(&name) {
                 let line = String::from_utf8_lossy(&line);
                 self.keep(&name, '|', &line);
@@ -104,6 +97,28 @@ impl Logs {
             }
         }
         struck
+    }
+
+    /// All logs: first those that have grown, in that order, since several may have
+    /// before this is asked; then the others, of which the kernel may have told less
+    /// than there is.
+    fn grown(&self) -> Vec<String> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(&self.events, &mut buffer);
+        let mut names: Vec<String> = Vec::new();
+        let mut add = |name: &str| {
+            if self.files.contains_key(name) && !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        };
+        while let Ok(event) = events.next() {
+            let file = event.file_name().and_then(|file| file.to_str().ok());
+            if let Some(name) = file.and_then(|file| file.strip_suffix(".log")) {
+                add(name);
+            }
+        }
+        self.files.keys().for_each(|name| add(name));
+        names
     }
 
     fn new_lines(&mut self, name: &str) -> Vec<Vec<u8>> {
@@ -190,6 +205,22 @@ mod tests {
                 "a * ended"
             ]
         );
+    }
+
+    #[test]
+    fn logs_that_grow_before_anybody_looks_keep_their_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |name| File::create(dir.path().join(name)).unwrap();
+        let (mut a, mut b) = (open("a.log"), open("b.log"));
+        let mut logs = Logs::follow(dir.path(), Instant::now()).unwrap();
+        logs.add("a").unwrap();
+        logs.add("b").unwrap();
+        b.write_all(b"one\n").unwrap();
+        a.write_all(b"two\n").unwrap();
+        logs.catch_up();
+        let text = logs.text();
+        let said: Vec<&str> = text.lines().map(|line| &line[12..]).collect();
+        assert_eq!(said, ["b | one", "a | two"]);
     }
 
     #[test]
