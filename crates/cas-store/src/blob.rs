@@ -18,11 +18,15 @@ use crate::area::{self, Area};
 use crate::error::ReadError;
 use crate::layout::{self, Kind};
 use crate::memory::Stamp;
+use crate::parts::in_parts;
 use crate::platform;
 use crate::store::{Inner, Store};
 
 /// How often an operation starts again because another process got in between.
 pub(crate) const ATTEMPTS: usize = 16;
+
+/// Fewer looks than this are not worth a thread.
+const PER_THREAD: usize = 256;
 
 /// Bytes read at once while hashing.
 const CHUNK: usize = 256 << 10;
@@ -87,13 +91,17 @@ impl Store {
 
     /// Those of `digests` that are absent, in their order; the others are leased.
     pub fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, ReadError> {
-        let mut missing = Vec::new();
-        for digest in digests {
-            if !self.contains(digest)? {
-                missing.push(*digest);
+        let looks = in_parts(digests.to_vec(), PER_THREAD, |part| {
+            let mut missing = Vec::new();
+            for digest in part {
+                if !self.contains(&digest)? {
+                    missing.push(digest);
+                }
             }
-        }
-        Ok(missing)
+            Ok(missing)
+        });
+        let missing: Result<Vec<_>, _> = looks.into_iter().collect();
+        Ok(missing?.concat())
     }
 
     /// The content of a blob, or `None` when it is absent.

@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use vx_proto::Digest;
 
 use crate::error::PutError;
-use crate::ingest::read_small;
 use crate::intake::Source;
+use crate::parts::in_parts;
 use crate::platform;
 use crate::stage::{Pending, Stored};
 use crate::store::{Durability, Inner, Store};
@@ -106,21 +106,11 @@ impl Group {
     /// # Errors
     /// [`PutError::Source`] when the file cannot be read; others when the store takes nothing more.
     pub fn take_in(&self, mut source: Source<'_>) -> Result<Digest, PutError> {
-        let mut buffer = Vec::new();
-        let read = read_small(&source.file, source.size, &mut buffer)
-            .map_err(|error| PutError::source_file(source.name, error))?;
-        let Some(bytes) = read else {
-            let pending = self
-                .store
-                .stage_large(source.name, &mut source.file, false)?;
-            let digest = pending.digest();
-            self.filling().add(pending);
-            return Ok(digest);
-        };
-        let digest = Digest::of(bytes);
-        // Taken before it is written, so that no other thread writes it as well.
-        if self.filling().contents.insert(digest) {
-            let pending = self.store.stage_checked(digest, bytes, false)?;
+        let is_first = |digest| self.filling().contents.insert(digest);
+        let (digest, pending) = self
+            .store
+            .stage_first(&mut source, &mut Vec::new(), is_first)?;
+        if let Some(pending) = pending {
             self.filling().add(pending);
         }
         Ok(digest)
@@ -191,33 +181,13 @@ impl Inner {
     ) -> Vec<(usize, io::Result<Stored>)> {
         // Neighbours share directories.
         pending.sort_unstable_by_key(|(_, pending)| pending.digest.hash);
-        let publish = |part: Vec<(usize, Pending)>| -> Vec<(usize, io::Result<Stored>)> {
+        let published = in_parts(pending, PER_THREAD, |part| {
             let mut cursor = self.blobs.cursor();
             part.into_iter()
                 .map(|(index, pending)| (index, self.publish_next(&mut cursor, pending)))
-                .collect()
-        };
-        let processors = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
-        let threads = processors.min(pending.len() / PER_THREAD).max(1);
-        let size = pending.len().div_ceil(threads);
-        let mut parts = Vec::new();
-        while pending.len() > size {
-            parts.push(pending.split_off(pending.len() - size));
-        }
-        std::thread::scope(|scope| {
-            let others: Vec<_> = parts
-                .into_iter()
-                .map(|part| scope.spawn(|| publish(part)))
-                .collect();
-            let mut answers = publish(pending);
-            for other in others {
-                match other.join() {
-                    Ok(more) => answers.extend(more),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            answers
-        })
+                .collect::<Vec<_>>()
+        });
+        published.into_iter().flatten().collect()
     }
 }
 

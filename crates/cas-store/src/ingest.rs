@@ -14,6 +14,7 @@ use vx_proto::Digest;
 
 use crate::blob::hash_file;
 use crate::error::{PlaceError, PutError};
+use crate::intake::Source;
 use crate::layout::Kind;
 use crate::platform;
 use crate::scratch::Temp;
@@ -86,6 +87,29 @@ impl Store {
             return self.stage_checked(Digest::of(bytes), bytes, sync);
         }
         self.stage_large(path, &mut source, sync)
+    }
+
+    /// Writes a copy of a file if `is_first` says that nobody else writes its content.
+    pub(crate) fn stage_first(
+        &self,
+        source: &mut Source<'_>,
+        buffer: &mut Vec<u8>,
+        is_first: impl FnOnce(Digest) -> bool,
+    ) -> Result<(Digest, Option<Pending>), PutError> {
+        let read = read_small(&source.file, source.size, buffer)
+            .map_err(|error| PutError::source_file(source.name, error))?;
+        let Some(bytes) = read else {
+            let pending = self.stage_large(source.name, &mut source.file, false)?;
+            let digest = pending.digest();
+            return Ok((digest, is_first(digest).then_some(pending)));
+        };
+        let digest = Digest::of(bytes);
+        // Asked before it is written, so that no other thread writes it as well.
+        let pending = match is_first(digest) {
+            true => Some(self.stage_checked(digest, bytes, false)?),
+            false => None,
+        };
+        Ok((digest, pending))
     }
 
     /// Writes a copy of a file while it is hashed, in constant memory.

@@ -15,7 +15,6 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use vx_proto::Digest;
 
 use crate::error::PutError;
-use crate::ingest::read_small;
 use crate::stage::{Pending, Stored};
 use crate::store::Store;
 
@@ -220,23 +219,15 @@ impl Intake<'_> {
             .sources
             .open(index)
             .map_err(|error| PutError::source_file(Path::new(""), error))?;
-        let read = read_small(&source.file, source.size, buffer)
-            .map_err(|error| PutError::source_file(source.name, error))?;
-        let Some(bytes) = read else {
-            let pending = self
-                .store
-                .stage_large(source.name, &mut source.file, false)?;
-            let (number, first) = self.state().number(pending.digest());
-            if first {
-                self.add(number, pending);
-            }
-            return Ok((number, first));
+        let mut number = 0;
+        let is_first = |digest| {
+            let first;
+            (number, first) = self.state().number(digest);
+            first
         };
-        let digest = Digest::of(bytes);
-        // Taken before it is written, so that no other thread writes it as well.
-        let (number, first) = self.state().number(digest);
-        if first {
-            let pending = self.store.stage_checked(digest, bytes, false)?;
+        let (_, pending) = self.store.stage_first(&mut source, buffer, is_first)?;
+        let first = pending.is_some();
+        if let Some(pending) = pending {
             self.add(number, pending);
         }
         Ok((number, first))

@@ -4,14 +4,15 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use vrift_store::manifest::Manifest;
 use vrift_store::{Batch, Blobs, Error, Projection, Put, RootRequest, Source, Sources};
 use vx_proto::Digest;
 
 use crate::caller::Caller;
+use crate::kept::Kept;
 use crate::metrics::Metrics;
 use crate::session::{Server, lock};
 
@@ -21,7 +22,7 @@ const FILES_PER_THREAD: usize = 16;
 /// What a caller brought and keeps.
 pub(crate) struct Brought<'a> {
     pub(crate) brought: &'a Mutex<HashSet<Digest>>,
-    pub(crate) kept: &'a Mutex<Option<Arc<HashSet<Digest>>>>,
+    pub(crate) kept: &'a Kept,
     pub(crate) batch: &'a Batch,
 }
 
@@ -35,16 +36,6 @@ pub(crate) struct SessionBlobs<'a> {
 }
 
 impl SessionBlobs<'_> {
-    fn kept(&self) -> Result<Arc<HashSet<Digest>>, Error> {
-        let mut kept = lock(self.session.kept);
-        if let Some(kept) = &*kept {
-            return Ok(Arc::clone(kept));
-        }
-        let fresh = Arc::new(self.server.home.kept_by(self.caller.uid)?);
-        *kept = Some(Arc::clone(&fresh));
-        Ok(fresh)
-    }
-
     /// Refuses what the quota or the disk has no room for, before a byte is written.
     fn check_room(&self, size: u64) -> Result<(), Error> {
         let config = &self.server.config;
@@ -106,7 +97,8 @@ impl SessionBlobs<'_> {
 
     fn brought(&self, digest: Digest) -> Result<Put, Error> {
         // What others have is nobody's business, so only what is new to the caller counts as new.
-        let known = self.kept()?.contains(&digest);
+        let kept = self.session.kept.get(&self.server.home, self.caller.uid)?;
+        let known = kept.contains(&digest);
         let first = lock(self.session.brought).insert(digest);
         Ok(Put {
             digest,
@@ -176,7 +168,7 @@ impl Blobs for SessionBlobs<'_> {
             return Err(error);
         }
         let _turn = lock(&self.server.registering);
-        let kept = Arc::new(home.kept_by(uid)?);
+        let kept = home.kept_by(uid)?;
         let not_shown: Vec<Digest> = {
             let brought = lock(self.session.brought);
             let shown = |digest: &Digest| {
@@ -194,7 +186,7 @@ impl Blobs for SessionBlobs<'_> {
             return Err(Error::Missing(not_shown));
         }
         let result = home.register_for(uid, request);
-        *lock(self.session.kept) = None;
+        self.session.kept.forget();
         result
     }
 

@@ -11,6 +11,7 @@ mod config;
 mod fault;
 mod ingest;
 mod install;
+mod kept;
 mod lent;
 mod memory;
 mod methods;

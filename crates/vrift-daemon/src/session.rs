@@ -13,6 +13,7 @@ use vx_proto::Digest;
 use crate::caller::Caller;
 use crate::config::Config;
 use crate::fault::{Code, Fault};
+use crate::kept::Kept;
 use crate::lent::{Brought, SessionBlobs};
 use crate::memory;
 use crate::methods;
@@ -43,7 +44,7 @@ pub(crate) struct Session {
     /// What the caller stored over this connection.
     brought: Mutex<HashSet<Digest>>,
     /// What the caller's roots keep, once it was needed.
-    kept: Mutex<Option<Arc<HashSet<Digest>>>>,
+    kept: Kept,
     /// What was brought and is not durable yet.
     batch: Batch,
 }
@@ -59,7 +60,7 @@ impl Session {
             caller,
             channel: Mutex::new(channel),
             brought: Mutex::default(),
-            kept: Mutex::default(),
+            kept: Kept::default(),
         }
     }
 
@@ -72,7 +73,7 @@ impl Session {
         }
         let result = self.converse();
         self.release();
-        *lock(&self.kept) = None;
+        self.kept.forget();
         memory::give_back();
         result
     }
@@ -193,20 +194,9 @@ impl Session {
             || self.server.config.admin.contains(&uid)
     }
 
-    /// What the caller's roots keep.
-    pub(crate) fn kept(&self) -> Result<Arc<HashSet<Digest>>, Error> {
-        let mut kept = lock(&self.kept);
-        if let Some(kept) = &*kept {
-            return Ok(Arc::clone(kept));
-        }
-        let fresh = Arc::new(self.server.home.kept_by(self.caller.uid)?);
-        *kept = Some(Arc::clone(&fresh));
-        Ok(fresh)
-    }
-
     /// Roots have changed.
     pub(crate) fn forget_kept(&self) {
-        *lock(&self.kept) = None;
+        self.kept.forget();
     }
 
     /// Whether the caller has shown that it has this content.
@@ -214,7 +204,10 @@ impl Session {
         Ok(digest.is_empty()
             || self.server.config.public_digests
             || lock(&self.brought).contains(digest)
-            || self.kept()?.contains(digest))
+            || self
+                .kept
+                .get(&self.server.home, self.caller.uid)?
+                .contains(digest))
     }
 
     /// What this caller brought and no root keeps may go when the caller collects.

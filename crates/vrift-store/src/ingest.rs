@@ -150,12 +150,7 @@ pub(crate) fn ingest_locked(
     let digest = Digest::of(&bytes);
     let unchanged = old.as_ref() == Some(&manifest) && blobs.has_root(project.path(), &digest)?;
     if !unchanged {
-        let request = RootRequest {
-            path: project.path().to_owned(),
-            manifest: digest,
-            device: project.device()?,
-            phantom,
-        };
+        let request = project.root_request(digest, phantom)?;
         run.register(&manifest, &bytes, &request)?;
         project.write_manifest(&bytes)?;
     }

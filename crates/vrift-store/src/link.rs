@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use vx_proto::Digest;
 
-use crate::blobs::{Blobs, Projection, RootRequest};
+use crate::blobs::{Blobs, Projection};
 use crate::error::Error;
 use crate::ingest::Progress;
 use crate::manifest::{Entry, Kind, Manifest};
@@ -199,10 +199,5 @@ fn keep_projections(
     let digest = blobs.put_bytes(&bytes)?.digest;
     project.write_journal(&blobs.id(), &bytes)?;
     project.write_manifest(&bytes)?;
-    blobs.register(&RootRequest {
-        path: project.path().to_owned(),
-        manifest: digest,
-        device: project.device()?,
-        phantom: true,
-    })
+    blobs.register(&project.root_request(digest, true)?)
 }

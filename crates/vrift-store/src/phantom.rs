@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use vx_proto::{Digest, DigestFunction};
 
-use crate::blobs::{Blobs, Projection, RootRequest};
+use crate::blobs::{Blobs, Projection};
 use crate::error::Error;
 use crate::ingest::{IngestOptions, Ingested, Progress, ingest_locked};
 use crate::manifest::{Entry, Kind, Manifest};
@@ -66,13 +66,7 @@ pub fn phantom(
         Error::io("read", project.manifest_path())(io::ErrorKind::NotFound.into())
     })?;
     let bytes = manifest.encode();
-    let request = RootRequest {
-        path: project.path().to_owned(),
-        manifest: Digest::of(&bytes),
-        device: project.device()?,
-        phantom: true,
-    };
-    blobs.register(&request)?;
+    blobs.register(&project.root_request(Digest::of(&bytes), true)?)?;
     project.write_journal(&blobs.id(), &bytes)?;
     let mut report = Phantom {
         ingested,

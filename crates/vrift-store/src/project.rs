@@ -7,7 +7,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps};
+use vx_proto::Digest;
 
+use crate::blobs::RootRequest;
 use crate::error::Error;
 use crate::home::lock_file;
 use crate::manifest::{MAX_BYTES, Manifest, Time};
@@ -63,9 +65,23 @@ impl Project {
     }
 
     /// The device it is on.
-    pub(crate) fn device(&self) -> Result<u64, Error> {
+    fn device(&self) -> Result<u64, Error> {
         let metadata = fs::metadata(&self.path).map_err(Error::io("look at", &self.path))?;
         Ok(metadata.dev())
+    }
+
+    /// Asks to keep it as what this manifest says.
+    pub(crate) fn root_request(
+        &self,
+        manifest: Digest,
+        phantom: bool,
+    ) -> Result<RootRequest, Error> {
+        Ok(RootRequest {
+            path: self.path.clone(),
+            manifest,
+            device: self.device()?,
+            phantom,
+        })
     }
 
     /// Makes `.vrift` if it is missing, and keeps every other process away from the project.

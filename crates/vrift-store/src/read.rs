@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use cas_store::{Source, Sources};
+use cas_store::{Source, Sources, in_parts};
 use rustix::fs::AtFlags;
 use vx_proto::Digest;
 
@@ -26,6 +26,8 @@ use crate::stamp::Stamp;
 const READINGS: usize = 3;
 /// How often blobs that are gone at registration are stored again.
 const REGISTRATIONS: usize = 16;
+/// Fewer files than this are not worth a thread when they are only looked at.
+const PER_THREAD: usize = 512;
 /// Files that are named because they changed or could not be read; all are counted.
 const MAX_NAMED: usize = 1000;
 
@@ -118,10 +120,20 @@ impl<'a> Run<'a> {
         &mut self,
         readings: Vec<&'r mut Reading>,
     ) -> Result<Vec<&'r mut Reading>, Error> {
+        let dir = self.beneath.dir;
+        let looks = in_parts(readings, PER_THREAD, |part| -> Vec<_> {
+            let look = |reading: &Reading| {
+                let path = OsStr::from_bytes(&reading.file.path);
+                rustix::fs::statat(dir, path, AtFlags::SYMLINK_NOFOLLOW)
+            };
+            part.into_iter()
+                .map(|reading| (look(reading), reading))
+                .collect()
+        });
         let mut unsettled = Vec::new();
-        for reading in readings {
+        for (look, reading) in looks.into_iter().flatten() {
             let path = OsStr::from_bytes(&reading.file.path);
-            let stat = match rustix::fs::statat(self.beneath.dir, path, AtFlags::SYMLINK_NOFOLLOW) {
+            let stat = match look {
                 Ok(stat) => stat,
                 Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {
                     reading.digest = None;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use vx_proto::Digest;
 
 use crate::access::Beneath;
-use crate::blobs::{Blobs, RootRequest};
+use crate::blobs::Blobs;
 use crate::error::Error;
 use crate::project::Project;
 use crate::read::{Opening, shown};
@@ -33,12 +33,7 @@ pub fn repair(project: &Project, blobs: &dyn Blobs) -> Result<Repaired, Error> {
         return Ok(Repaired::default());
     };
     let bytes = manifest.encode();
-    let request = RootRequest {
-        path: project.path().to_owned(),
-        manifest: Digest::of(&bytes),
-        device: project.device()?,
-        phantom: project.is_phantom(),
-    };
+    let request = project.root_request(Digest::of(&bytes), project.is_phantom())?;
     if blobs.root_manifest(project.path())? != Some(request.manifest) {
         // What the store keeps is of another time than what is here.
         return Ok(Repaired::default());

@@ -16,7 +16,7 @@ use rustix::fs::CWD;
 use vx_proto::Digest;
 
 use crate::access::Beneath;
-use crate::blobs::{Blobs, RootRequest};
+use crate::blobs::Blobs;
 use crate::error::Error;
 use crate::ingest::Progress;
 use crate::manifest::{Entry, Kind, Manifest};
@@ -101,12 +101,7 @@ pub fn restore(
 fn finish_project(project: &Project, blobs: &dyn Blobs) -> Result<(), Error> {
     project.remove_journal()?;
     if let Some(manifest) = blobs.root_manifest(project.path())? {
-        blobs.register(&RootRequest {
-            path: project.path().to_owned(),
-            manifest,
-            device: project.device()?,
-            phantom: false,
-        })?;
+        blobs.register(&project.root_request(manifest, false)?)?;
     }
     Ok(())
 }

@@ -139,6 +139,33 @@ struct Stack {
     failure: Option<Error>,
 }
 
+/// A directory that one thread lists; however that ends, the others learn of it.
+struct Listing<'a> {
+    walk: &'a Walk<'a>,
+    below: Vec<Directory>,
+    failure: Option<Error>,
+}
+
+impl Drop for Listing<'_> {
+    fn drop(&mut self) {
+        let mut stack = self.walk.stack();
+        stack.under_way -= 1;
+        if std::thread::panicking() {
+            // Nobody will see what else is listed.
+            stack.waiting.clear();
+        } else {
+            stack.waiting.append(&mut self.below);
+        }
+        if let Some(failure) = self.failure.take() {
+            stack.failure.get_or_insert(failure);
+        }
+        // Waking nobody would be a system call all the same.
+        if stack.idle > 0 {
+            self.walk.changed.notify_all();
+        }
+    }
+}
+
 impl Walk<'_> {
     /// The stack is whole between any two statements.
     fn stack(&self) -> MutexGuard<'_, Stack> {
@@ -172,18 +199,13 @@ impl Walk<'_> {
         let mut scanned = Scanned::default();
         let mut buffer = Vec::with_capacity(32 << 10);
         while let Some(directory) = self.next() {
-            let mut below = Vec::new();
-            let result = self.list(&directory, &mut buffer, &mut below, &mut scanned);
-            let mut stack = self.stack();
-            stack.under_way -= 1;
-            stack.waiting.append(&mut below);
-            if let Err(error) = result {
-                stack.failure.get_or_insert(error);
-            }
-            // Waking nobody would be a system call all the same.
-            if stack.idle > 0 {
-                self.changed.notify_all();
-            }
+            let mut listing = Listing {
+                walk: self,
+                below: Vec::new(),
+                failure: None,
+            };
+            let result = self.list(&directory, &mut buffer, &mut listing.below, &mut scanned);
+            listing.failure = result.err();
         }
         scanned
     }
@@ -319,4 +341,36 @@ fn entry(path: &[u8], stat: &Stat, kind: Kind) -> Entry {
 /// The permission bits of a file.
 pub(crate) fn permissions(stat: &Stat) -> u16 {
     (stat.st_mode & 0o7777) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Panics at the third directory.
+    struct Panics(AtomicUsize);
+
+    impl Reader for Panics {
+        fn directory(&self, _dir: BorrowedFd<'_>, _stat: &Stat) -> std::io::Result<()> {
+            let before = self.0.fetch_add(1, Ordering::Relaxed);
+            assert!(before != 2, "the third directory");
+            Ok(())
+        }
+
+        fn file(&self, _file: BorrowedFd<'_>, _stat: &Stat) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_thread_that_panics_leaves_nobody_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..100 {
+            std::fs::create_dir_all(dir.path().join(format!("{number}/inner"))).unwrap();
+        }
+        let root = std::fs::File::open(dir.path()).unwrap();
+        let panics = Panics(AtomicUsize::new(0));
+        let result = std::panic::catch_unwind(|| scan(root.as_fd(), &panics).map(drop));
+        assert!(result.is_err());
+    }
 }
