@@ -86,6 +86,12 @@ impl Store {
         commit(group, &mut places, &mut answers);
         answers.into_iter().flatten().collect()
     }
+
+    /// Brings what [`Group::publish`] has named to the disk, if the store promises that.
+    pub fn sync(&self) -> Result<(), PutError> {
+        let failed = |source| PutError::storing("the names of blobs", 0, source);
+        self.inner.sync().map_err(failed)
+    }
 }
 
 impl Group {
@@ -117,15 +123,37 @@ impl Group {
     }
 
     /// Whether the group has grown so far that waiting for more gains nothing.
-    pub fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         let filling = self.filling();
         filling.pending.len() >= MAX_BLOBS || filling.bytes >= MAX_BYTES
+    }
+
+    /// The number of blobs in it, and the bytes that were written for them.
+    pub fn staged(&self) -> (usize, u64) {
+        let filling = self.filling();
+        (filling.pending.len(), filling.bytes)
     }
 
     /// Makes all blobs visible and answers for each, in the order in which they were added.
     ///
     /// In a durable store all of them are on disk when this returns; when the sync fails none counts as stored.
     pub fn commit(self) -> Vec<Result<Stored, PutError>> {
+        let store = self.store.clone();
+        let mut answers = self.publish();
+        if !answers.is_empty()
+            && let Err(error) = store.inner.sync()
+        {
+            for answer in &mut answers {
+                if let Ok(Stored { digest, .. }) = answer {
+                    *answer = Err(not_stored(digest, again(&error)));
+                }
+            }
+        }
+        answers
+    }
+
+    /// As [`Group::commit`], but nothing counts as stored before [`Store::sync`] has succeeded.
+    pub fn publish(self) -> Vec<Result<Stored, PutError>> {
         let Group { store, filling } = self;
         let pending = filling
             .into_inner()
@@ -134,31 +162,21 @@ impl Group {
         if pending.is_empty() {
             return Vec::new();
         }
-        let sync = || store.inner.sync();
         let names: Vec<Digest> = pending.iter().map(Pending::digest).collect();
-        let failed = |digest: &Digest, source| {
-            PutError::storing(format!("blob `{digest}`"), digest.size, source)
-        };
-        if let Err(error) = sync() {
+        if let Err(error) = store.inner.sync() {
             return names
                 .iter()
-                .map(|name| Err(failed(name, again(&error))))
+                .map(|name| Err(not_stored(name, again(&error))))
                 .collect();
         }
         let pending = pending.into_iter().enumerate().collect();
         let mut published = store.inner.publish_all(pending);
         published.sort_unstable_by_key(|(index, _)| *index);
-        let mut answers: Vec<Result<Stored, PutError>> = published
+        published
             .into_iter()
             .zip(&names)
-            .map(|((_, answer), name)| answer.map_err(|source| failed(name, source)))
-            .collect();
-        if let Err(error) = sync() {
-            for (answer, name) in answers.iter_mut().zip(&names) {
-                *answer = Err(failed(name, again(&error)));
-            }
-        }
-        answers
+            .map(|((_, answer), name)| answer.map_err(|source| not_stored(name, source)))
+            .collect()
     }
 }
 
@@ -189,6 +207,10 @@ impl Inner {
         });
         published.into_iter().flatten().collect()
     }
+}
+
+fn not_stored(digest: &Digest, source: io::Error) -> PutError {
+    PutError::storing(format!("blob `{digest}`"), digest.size, source)
 }
 
 /// One failed sync is told for every blob of the group.

@@ -33,6 +33,8 @@ pub(crate) struct SessionBlobs<'a> {
     pub(crate) session: Brought<'a>,
     /// Bytes that count against the quota before this request.
     pub(crate) used: Mutex<Option<u64>>,
+    /// Bytes that the disk has room for, less what this request has brought since it was asked.
+    pub(crate) free: Mutex<Option<u64>>,
 }
 
 impl SessionBlobs<'_> {
@@ -45,17 +47,7 @@ impl SessionBlobs<'_> {
                 config.max_blob
             )));
         }
-        let space = rustix::fs::statvfs(self.server.home.path())
-            .map_err(|errno| Error::Refused(format!("the store cannot be looked at: {errno}")))?;
-        let free = space.f_bavail.saturating_mul(space.f_frsize);
-        if free < config.min_free.saturating_add(size) {
-            return Err(Error::Put(vrift_store::PutError::NoSpace {
-                subject: "the content of a file".to_owned(),
-                needed: size,
-                quota: false,
-                source: ErrorKind::StorageFull.into(),
-            }));
-        }
+        self.check_disk(size)?;
         let Some(quota) = config.quota else {
             return Ok(());
         };
@@ -76,6 +68,29 @@ impl SessionBlobs<'_> {
                 "{after} bytes would be kept, and {quota} may be; `vrift forget` and `vrift gc` make room"
             )));
         }
+        Ok(())
+    }
+
+    fn check_disk(&self, size: u64) -> Result<(), Error> {
+        let mut free = lock(&self.free);
+        let before = match *free {
+            Some(free) => free,
+            None => {
+                let space = rustix::fs::statvfs(self.server.home.path()).map_err(|errno| {
+                    Error::Refused(format!("the store cannot be looked at: {errno}"))
+                })?;
+                space.f_bavail.saturating_mul(space.f_frsize)
+            }
+        };
+        if before < self.server.config.min_free.saturating_add(size) {
+            return Err(Error::Put(vrift_store::PutError::NoSpace {
+                subject: "the content of a file".to_owned(),
+                needed: size,
+                quota: false,
+                source: ErrorKind::StorageFull.into(),
+            }));
+        }
+        *free = Some(before - size);
         Ok(())
     }
 

@@ -246,7 +246,8 @@ impl Session {
                 kept: &self.kept,
                 batch: &self.batch,
             },
-            used: Mutex::new(None),
+            used: Mutex::default(),
+            free: Mutex::default(),
         }
     }
 }

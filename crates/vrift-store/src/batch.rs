@@ -1,4 +1,6 @@
 //! Blobs that become durable together, while the next ones are written.
+//!
+//! As in an ingest without a daemon, a slow disk gets few large groups, and one sync covers both a group and the names of the one before.
 
 use std::io;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -8,6 +10,15 @@ use cas_store::{PutError, Source, Store};
 use vx_proto::Digest;
 
 use crate::error::Error;
+
+/// What is worth a sync while more is being written.
+const ENOUGH_BLOBS: usize = 2048;
+/// The same, in bytes.
+const ENOUGH_BYTES: u64 = 64 << 20;
+/// Blobs that wait for the sync that is under way; nothing more is written until it is through.
+const MOST_BLOBS: usize = 16_384;
+/// The same, in bytes.
+const MOST_BYTES: u64 = 256 << 20;
 
 /// Blobs that are written and not yet visible; dropped before [`Batch::commit`], they are forgotten.
 #[derive(Debug)]
@@ -34,9 +45,9 @@ impl Batch {
     /// # Errors
     /// When the store takes nothing more; a file that cannot be read is the inner error.
     pub fn add(&self, source: Source<'_>) -> Result<io::Result<Digest>, Error> {
-        let is_full = self.filling().is_full();
-        if is_full {
-            self.send_off()?;
+        let (blobs, bytes) = self.filling().staged();
+        if blobs >= ENOUGH_BLOBS || bytes >= ENOUGH_BYTES {
+            self.send_off(blobs >= MOST_BLOBS || bytes >= MOST_BYTES)?;
         }
         match self.filling().take_in(source) {
             Ok(digest) => Ok(Ok(digest)),
@@ -49,24 +60,23 @@ impl Batch {
         self.filling.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a new group while the full one is written, after the one before it is.
-    fn send_off(&self) -> Result<(), Error> {
+    /// Begins a new group while the full one is written; not before the one before it is, for which it may wait.
+    fn send_off(&self, may_wait: bool) -> Result<(), Error> {
         let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        if !may_wait && leaving.as_ref().is_some_and(|group| !group.is_finished()) {
+            return Ok(());
+        }
         wait_for(leaving.take())?;
         let mut filling = self.filling.write().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have been first.
-        if !filling.is_full() {
+        let (blobs, bytes) = filling.staged();
+        if blobs < ENOUGH_BLOBS && bytes < ENOUGH_BYTES {
             return Ok(());
         }
         let full = std::mem::replace(&mut *filling, self.store.group());
-        let commit = move || {
-            full.commit()
-                .into_iter()
-                .try_for_each(|stored| stored.map(drop))
-        };
         let started = std::thread::Builder::new()
             .name("commit".to_owned())
-            .spawn(commit)
+            .spawn(move || publish(full))
             .map_err(Error::io("start a thread for", self.store.root()))?;
         *leaving = Some(started);
         Ok(())
@@ -91,10 +101,8 @@ impl Batch {
         let mut filling = self.filling.write().unwrap_or_else(PoisonError::into_inner);
         let full = std::mem::replace(&mut *filling, self.store.group());
         before?;
-        for stored in full.commit() {
-            stored?;
-        }
-        Ok(())
+        publish(full)?;
+        Ok(self.store.sync()?)
     }
 }
 
@@ -102,6 +110,14 @@ impl Drop for Batch {
     fn drop(&mut self) {
         self.give_up();
     }
+}
+
+/// Writes a group; its names are on disk after the next sync.
+fn publish(group: cas_store::Group) -> Result<(), PutError> {
+    group
+        .publish()
+        .into_iter()
+        .try_for_each(|stored| stored.map(drop))
 }
 
 fn wait_for(leaving: Option<JoinHandle<Result<(), PutError>>>) -> Result<(), Error> {
