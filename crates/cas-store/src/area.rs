@@ -45,15 +45,12 @@ impl Area {
         self.levels
     }
 
-    /// Whether one look finds nothing of this name.
+    /// What one look finds under this name.
     ///
     /// Nothing is opened or locked, so what is found by it, or by a link on the way, is no claim to anything.
-    pub(crate) fn finds_nothing(&self, hash: &[u8; 32], name: &str) -> bool {
+    pub(crate) fn glance(&self, hash: &[u8; 32], name: &str) -> io::Result<Option<Stat>> {
         let path = format!("{}/{name}", layout::shard_path(hash, self.levels));
-        matches!(
-            rustix::fs::statat(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW),
-            Err(Errno::NOENT)
-        )
+        stat(&self.dir, &path)
     }
 
     /// The shard directory of `hash`, if it exists.

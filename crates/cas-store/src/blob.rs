@@ -18,15 +18,11 @@ use crate::area::{self, Area};
 use crate::error::ReadError;
 use crate::layout::{self, Kind};
 use crate::memory::Stamp;
-use crate::parts::in_parts;
 use crate::platform;
 use crate::store::{Inner, Store};
 
 /// How often an operation starts again because another process got in between.
 pub(crate) const ATTEMPTS: usize = 16;
-
-/// Fewer looks than this are not worth a thread.
-const PER_THREAD: usize = 256;
 
 /// Bytes read at once while hashing.
 const CHUNK: usize = 256 << 10;
@@ -75,35 +71,6 @@ impl Seek for VerifiedFile {
 }
 
 impl Store {
-    /// Whether the blob is present; what is reported as present is leased.
-    ///
-    /// Only the size is checked here.
-    /// The empty blob is always present.
-    pub fn contains(&self, digest: &Digest) -> Result<bool, ReadError> {
-        if *digest == Digest::EMPTY {
-            return Ok(true);
-        }
-        let claim = self.inner.claim(digest, Kind::Plain);
-        claim
-            .map(|claim| claim.is_some())
-            .map_err(|source| ReadError::blob(digest, source))
-    }
-
-    /// Those of `digests` that are absent, in their order; the others are leased.
-    pub fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, ReadError> {
-        let looks = in_parts(digests.to_vec(), PER_THREAD, |part| {
-            let mut missing = Vec::new();
-            for digest in part {
-                if !self.contains(&digest)? {
-                    missing.push(digest);
-                }
-            }
-            Ok(missing)
-        });
-        let missing: Result<Vec<_>, _> = looks.into_iter().collect();
-        Ok(missing?.concat())
-    }
-
     /// The content of a blob, or `None` when it is absent.
     pub fn read(&self, digest: &Digest) -> Result<Option<Vec<u8>>, ReadError> {
         if *digest == Digest::EMPTY {
@@ -339,6 +306,12 @@ impl Inner {
         {
             let _ignored = rustix::fs::fchmod(&file, Mode::from_bits_truncate(mode));
         }
+    }
+
+    /// Whether an inode fits the blob, and a use of it leaves nothing to do.
+    pub(crate) fn needs_nothing(&self, stat: &Stat, digest: &Digest) -> bool {
+        let mode = Mode::from_raw_mode(stat.st_mode).bits() & 0o7777;
+        fits(stat, digest) && mode == Kind::Plain.mode() && !self.is_stale(stat)
     }
 
     fn is_stale(&self, stat: &Stat) -> bool {

@@ -36,6 +36,7 @@ mod memory;
 mod parts;
 mod place;
 mod platform;
+mod presence;
 mod record;
 mod scratch;
 mod stage;

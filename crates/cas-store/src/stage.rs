@@ -94,7 +94,8 @@ impl Store {
     ) -> Result<Pending, PutError> {
         let failed = |source| PutError::storing(format!("blob `{digest}`"), digest.size, source);
         let name = layout::blob_name(&digest, Kind::Plain);
-        if !self.inner.blobs.finds_nothing(&digest.hash, &name)
+        let glance = self.inner.blobs.glance(&digest.hash, &name);
+        if !matches!(glance, Ok(None))
             && self
                 .inner
                 .claim_verified(&digest, Kind::Plain)

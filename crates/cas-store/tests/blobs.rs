@@ -57,6 +57,28 @@ fn what_goes_in_comes_out() {
 }
 
 #[test]
+fn what_is_missing_is_found_with_and_without_locks() {
+    let (_dir, store) = store();
+    let contents: Vec<Vec<u8>> = (0..1000_u32).map(|n| n.to_le_bytes().to_vec()).collect();
+    let digests: Vec<Digest> = contents.iter().map(|bytes| Digest::of(bytes)).collect();
+    let (stored, absent): (Vec<usize>, Vec<usize>) = (0..1000).partition(|n| n % 3 == 0);
+    for n in stored {
+        store.put_bytes(&digests[n], &contents[n]).unwrap();
+    }
+    let absent: Vec<Digest> = absent.into_iter().map(|n| digests[n]).collect();
+    assert_eq!(store.missing(&digests).unwrap(), absent);
+    assert_eq!(store.missing_unlocked(&digests).unwrap(), absent);
+    // One whose size is wrong is absent, and one that everybody may write is mended.
+    let path = |n: usize| store.path(&digests[n], false).unwrap().unwrap();
+    let (cut, open) = (path(0), path(3));
+    overwrite(&cut, b"x");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(store.missing_unlocked(&digests[..4]).unwrap(), digests[..3]);
+    assert_eq!(fs::metadata(&open).unwrap().mode() & 0o7777, 0o444);
+    assert_eq!(store.stats().unwrap().quarantine, 1);
+}
+
+#[test]
 fn the_empty_blob_is_always_present() {
     let (_dir, store) = store();
     assert!(store.contains(&Digest::EMPTY).unwrap());

@@ -110,7 +110,7 @@ impl Home {
         let _lock = self.lock(FlockOperation::LockShared)?;
         let manifest = self.manifest(&request.manifest)?;
         let digests: Vec<Digest> = manifest.digests().into_iter().collect();
-        let missing = self.store.missing(&digests)?;
+        let missing = self.store.missing_unlocked(&digests)?;
         if !missing.is_empty() {
             return Err(Error::Missing(missing));
         }
