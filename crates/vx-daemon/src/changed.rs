@@ -4,8 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
-use sha2::Digest as _;
-use vx_download::Cache;
+use vx_download::{Cache, Digest};
 use vx_proto::command::{BuildEvent, BuildRequest};
 
 use crate::cargo::CargoError;
@@ -114,7 +113,7 @@ async fn tell(package: &Locked, downloads: &Path, cache: Option<Cache>, reporter
         let Ok(content) = cache.read(&url, MOST_BYTES).await else {
             continue;
         };
-        let found = hex(&content);
+        let found = Digest::sha256(&content).hex();
         if Some(&found) != package.checksum.as_ref() {
             given = Some((url, found));
             break;
@@ -137,11 +136,6 @@ async fn tell(package: &Locked, downloads: &Path, cache: Option<Cache>, reporter
             hints: vec![hint.to_owned()],
         })
         .await;
-}
-
-fn hex(content: &[u8]) -> String {
-    let digest = sha2::Sha256::digest(content);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where registries that cargo has asked may have the archive of `package`. Blocks.
