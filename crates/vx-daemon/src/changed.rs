@@ -15,7 +15,7 @@ use crate::missing::directories;
 use crate::report::Reporter;
 use crate::seed::{place_in_index, prefix_in_index};
 use crate::state::State;
-use crate::verify::{Immutable, VerifyError, sha256};
+use crate::verify::{Immutable, sha256};
 
 /// Words with which cargo begins to say that a registry gives another archive; a package follows.
 const REFUSED: [&str; 2] = ["failed to verify the checksum of `", "checksum for `"];
@@ -73,12 +73,7 @@ fn damaged(package: &Locked, home: &CargoHome) -> Option<BuildEvent> {
         root: sources.join(format!("{}-{}", package.name, package.version)),
         checksum: package.checksum.clone(),
     };
-    let error = VerifyError::Checksum {
-        package: format!("{} {}", package.name, package.version),
-        expected: expected.clone(),
-        found,
-        file,
-    };
+    let error = damaged.other_checksum(expected, found, &file);
     let hints = match home.is_shared() && damaged.discard().is_ok() {
         true => vec![hints::of_discarded()],
         false => error.hints(),

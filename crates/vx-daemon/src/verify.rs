@@ -226,7 +226,8 @@ impl Immutable {
         Ok(Verified::Yes)
     }
 
-    fn other_checksum(&self, expected: &str, found: String, file: &Path) -> VerifyError {
+    /// That its archive, or the list of its hashes, is in `file` and has the checksum `found`.
+    pub(crate) fn other_checksum(&self, expected: &str, found: String, file: &Path) -> VerifyError {
         VerifyError::Checksum {
             package: format!("{} {}", self.name, self.version),
             expected: expected.to_owned(),
