@@ -176,14 +176,21 @@ mod tests {
     use super::*;
     use std::io::Write;
 
+    /// The logs of two services in `dir`, `a` and `b`, and the files that these write to.
+    fn followed(dir: &Path) -> (Logs, [File; 2]) {
+        let names = ["a", "b"];
+        let files = names.map(|name| File::create(dir.join(format!("{name}.log"))).unwrap());
+        let mut logs = Logs::follow(dir, Instant::now()).unwrap();
+        for name in names {
+            logs.add(name).unwrap();
+        }
+        (logs, files)
+    }
+
     #[test]
     fn lines_of_several_logs_stand_in_the_order_in_which_they_were_said() {
         let dir = tempfile::tempdir().unwrap();
-        let open = |name| File::create(dir.path().join(name)).unwrap();
-        let (mut a, mut b) = (open("a.log"), open("b.log"));
-        let mut logs = Logs::follow(dir.path(), Instant::now()).unwrap();
-        logs.add("a").unwrap();
-        logs.add("b").unwrap();
+        let (mut logs, [mut a, mut b]) = followed(dir.path());
         let mut say = |file: &mut File, text: &str| {
             file.write_all(text.as_bytes()).unwrap();
             logs.catch_up();
@@ -210,11 +217,7 @@ mod tests {
     #[test]
     fn logs_that_grow_before_anybody_looks_keep_their_order() {
         let dir = tempfile::tempdir().unwrap();
-        let open = |name| File::create(dir.path().join(name)).unwrap();
-        let (mut a, mut b) = (open("a.log"), open("b.log"));
-        let mut logs = Logs::follow(dir.path(), Instant::now()).unwrap();
-        logs.add("a").unwrap();
-        logs.add("b").unwrap();
+        let (mut logs, [mut a, mut b]) = followed(dir.path());
         b.write_all(b"one\n").unwrap();
         a.write_all(b"two\n").unwrap();
         logs.catch_up();
