@@ -81,8 +81,9 @@ impl User<'_> {
         project
     }
 
-    /// As [`app`](Self::app), with `seven` from crates.io, and a lock file with all that `registry` has published.
+    /// As [`app`](Self::app), with `seven` from crates.io, for which `registry` stands in, and a lock file with all that was published there.
     pub fn locked_app(&self, registry: &Registry) -> Project<'_> {
+        self.write("config.toml", &registry.in_place_of_crates_io());
         let project = self.app("[dependencies]\nseven = \"1\"\n");
         project.write("Cargo.lock", &registry.lock_of("app", CRATES_IO));
         project

@@ -67,7 +67,6 @@ fn what_cargo_fetched_for_a_user_is_not_fetched_again_and_there_offline() {
     let cache = tempfile::tempdir().unwrap();
     let user = User::of(cache.path());
     let project = user.locked_app(&registry);
-    user.write("config.toml", &registry.in_place_of_crates_io());
     let fetched = user
         .env
         .command("cargo")
@@ -89,7 +88,6 @@ fn without_a_shared_cache_crates_are_in_the_users_home_and_nothing_there_is_remo
     let expected = registry.publish("seven", "1.0.0", SEVEN, &[]);
     let cache = tempfile::tempdir().unwrap();
     let (first, second) = (User::of(cache.path()), User::of(cache.path()));
-    first.write("config.toml", &registry.in_place_of_crates_io());
     let build = |user: &User<'_>, project: &Project<'_>| {
         user.command(project, &["build"])
             .env_remove("VX_DOWNLOAD_CACHE_DIR")
@@ -130,7 +128,6 @@ fn an_archive_that_was_tampered_with_is_refused_and_fetched_anew() {
     let cache = tempfile::tempdir().unwrap();
     let first = User::of(cache.path());
     let project = first.locked_app(&registry);
-    first.write("config.toml", &registry.in_place_of_crates_io());
     first.build(&project).expect_success();
     // Another user has never seen the sources.
     let eight = registry::archive("seven", "1.0.0", "pub fn seven() -> u32 { 8 }\n", &[]);
@@ -139,7 +136,6 @@ fn an_archive_that_was_tampered_with_is_refused_and_fetched_anew() {
     fs::remove_dir_all(find(&shared.join("src"), "seven-1.0.0")).unwrap();
     let second = User::of(cache.path());
     let project = second.locked_app(&registry);
-    second.write("config.toml", &registry.in_place_of_crates_io());
     let run = second.build(&project);
     assert_eq!(run.code(), Some(1), "{run}");
     let says = format!(
@@ -164,7 +160,6 @@ fn an_archive_that_was_cut_is_told_and_fetched_anew() {
     let cache = tempfile::tempdir().unwrap();
     let user = User::of(cache.path());
     let project = user.locked_app(&registry);
-    user.write("config.toml", &registry.in_place_of_crates_io());
     user.build(&project).expect_success();
     // As one leaves it who was killed while it was written; cargo takes it as it is.
     let shared = cache.path().join("cargo/v1/registry");
@@ -193,7 +188,6 @@ fn a_registry_that_gives_another_archive_is_told_with_both_checksums() {
     let cache = tempfile::tempdir().unwrap();
     let user = User::of(cache.path());
     let project = user.locked_app(&registry);
-    user.write("config.toml", &registry.in_place_of_crates_io());
     registry.server().file(&path, &wrong);
     let run = user.build(&project);
     assert_eq!(run.code(), Some(101), "{run}");
@@ -218,7 +212,6 @@ fn a_version_that_was_published_anew_is_told_with_both_checksums() {
     let cache = tempfile::tempdir().unwrap();
     let user = User::of(cache.path());
     let project = user.locked_app(&registry);
-    user.write("config.toml", &registry.in_place_of_crates_io());
     let found = registry.publish("seven", "1.0.0", "compile_error!();\n", &[]);
     let run = user.build(&project);
     assert_eq!(run.code(), Some(101), "{run}");
@@ -240,7 +233,6 @@ fn a_daemon_that_is_killed_while_cargo_fetches_takes_cargo_along_and_the_next_bu
     let cache = tempfile::tempdir().unwrap();
     let user = User::of(cache.path());
     let project = user.locked_app(&registry);
-    user.write("config.toml", &registry.in_place_of_crates_io());
     let stall = vx_testkit::HttpFault::Stall { after: 100 };
     registry.server().fault_times(&path, 1, stall);
     let running = user.command(&project, &["build"]).spawn();

@@ -207,7 +207,6 @@ fn what_cargo_vendored_is_built_without_its_registry() {
     let cache = tempfile::tempdir().unwrap();
     let user = User::of(cache.path());
     let project = user.locked_app(&registry);
-    user.write("config.toml", &registry.in_place_of_crates_io());
     let vendored = user
         .env
         .command("cargo")
