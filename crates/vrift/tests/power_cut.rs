@@ -2,24 +2,19 @@
 //!
 //! It takes root and a loop device; without them nothing is shown and the test says so.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "helpers of tests may panic and print like tests"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+
+mod mounts;
 
 use std::fs;
-use std::process::Command;
+
+use mounts::Mounts;
 
 /// The user in whose name everything happens; root is refused links into the store.
 const USER: &str = "61003";
 
 /// Runs `script` in a directory of its own, with `mnt` being an ext4 that `cut` cuts off and mounts again.
 fn with_power_cut(script: &str) -> Option<String> {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("not shown: mounting takes root");
-        return None;
-    }
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("mnt")).unwrap();
     let prelude = r#"set -e
@@ -40,21 +35,8 @@ fcntl.ioctl(os.open("mnt", os.O_RDONLY), 0x8004587D, struct.pack("I", 2))'
         }
         check() { for n in $(seq 300); do test "$(cat "mnt/p/$n")" = "content of $n" || { echo "LOST $n"; exit 1; }; done; }
     "#;
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", &format!("{prelude}\n{script}")])
-        .current_dir(dir.path())
-        .env("USER", USER)
-        .env("VRIFT", env!("CARGO_BIN_EXE_vrift"))
-        .output()
-        .unwrap();
-    let out = String::from_utf8_lossy(&output.stdout).into_owned();
-    let err = String::from_utf8_lossy(&output.stderr);
-    if output.status.code() == Some(77) {
-        eprintln!("not shown: there is no loop device: {err}");
-        return None;
-    }
-    assert!(output.status.success(), "{out}{err}");
-    Some(out)
+    let script = format!("USER={USER}\n{prelude}\n{script}");
+    mounts::run(Mounts::Images, dir.path(), &script)
 }
 
 #[test]

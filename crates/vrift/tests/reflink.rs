@@ -1,18 +1,12 @@
 //! On a file system with clones, content is shared until it is written to, and then is whoever's wrote.
 
-use std::process::Command;
+mod mounts;
+
+use mounts::Mounts;
 
 /// Runs `script` in a directory of its own, with `mnt` being a file system that has clones.
-#[expect(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "helpers of tests may panic and print like tests"
-)]
+#[expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 fn with_clones(script: &str) -> Option<String> {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("not shown: mounting takes root");
-        return None;
-    }
     let dir = tempfile::tempdir().unwrap();
     let prelude = r#"set -e
         PATH=$PATH:/usr/sbin:/sbin
@@ -34,20 +28,7 @@ fn with_clones(script: &str) -> Option<String> {
         : >mnt/p/empty
         before=$(used)
     "#;
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", &format!("{prelude}\n{script}")])
-        .current_dir(dir.path())
-        .env("VRIFT", env!("CARGO_BIN_EXE_vrift"))
-        .output()
-        .unwrap();
-    let out = String::from_utf8_lossy(&output.stdout).into_owned();
-    let err = String::from_utf8_lossy(&output.stderr);
-    if output.status.code() == Some(77) {
-        eprintln!("not shown: there is no file system with clones: {err}");
-        return None;
-    }
-    assert!(output.status.success(), "{out}{err}");
-    Some(out)
+    mounts::run(Mounts::Images, dir.path(), &format!("{prelude}\n{script}"))
 }
 
 #[test]
