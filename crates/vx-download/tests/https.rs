@@ -6,12 +6,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers as well")]
 
+mod fetcher;
 mod support;
 
-use std::time::Duration;
-
-use support::{LIMIT, Scene};
-use vx_download::{Cache, Error, Options, Request};
+use fetcher::fetcher;
+use support::Scene;
 use vx_testkit::{CertificateAuthority, HttpFault, HttpFixture, Run, TestEnv};
 
 /// A scene whose server speaks TLS.
@@ -33,52 +32,20 @@ fn fetch(scene: &Scene, trusted: &CertificateAuthority) -> Run {
     let env = TestEnv::builder().build();
     let roots = env.work_dir().join("roots.pem");
     std::fs::write(&roots, trusted.pem()).unwrap();
-    let me = std::env::current_exe().unwrap();
-    let run = env
-        .command(me.to_str().unwrap())
-        .args(["--exact", "fetch_in_a_process_of_its_own", "--nocapture"])
-        .env("SSL_CERT_FILE", &roots)
-        .env("FETCH_CACHE", scene.dir.path())
-        .env("FETCH_URL", scene.server.url("/file"))
-        .env("FETCH_DIGEST", scene.digest().to_string())
-        .timeout(LIMIT)
-        .run()
-        .expect_success();
+    let run = fetcher(&env, scene).env("SSL_CERT_FILE", &roots).run();
     env.finish();
     run
 }
 
-/// The other side of [`fetch`]; an empty test when run as one.
-#[test]
-fn fetch_in_a_process_of_its_own() {
-    let Ok(dir) = std::env::var("FETCH_CACHE") else {
-        return;
-    };
-    let digest = std::env::var("FETCH_DIGEST").unwrap().parse().unwrap();
-    let request = Request::new(std::env::var("FETCH_URL").unwrap(), digest);
-    let mut options = Options::default();
-    options.retries.first_pause = Duration::ZERO;
-    let cache = Cache::open(dir, options).unwrap();
-    match cache.fetch_blocking(&request) {
-        Ok(entry) => println!("fetch: {} bytes", entry.size()),
-        Err(error) => {
-            let kind = match &error {
-                Error::Certificate { .. } => "certificate",
-                Error::Downgrade { .. } => "downgrade",
-                _ => "other",
-            };
-            println!("fetch: {kind}: {error}");
-        }
-    }
-}
-
 fn assert_fetched(run: &Run, scene: &Scene) {
-    let text = format!("fetch: {} bytes", scene.content.len());
+    assert_eq!(run.code(), Some(0), "{run}");
+    let text = format!("fetch: downloaded {} bytes", scene.content.len());
     assert!(run.stdout().contains(&text), "{}", run.stdout());
     assert!(std::fs::read(scene.entry_path()).unwrap() == scene.content);
 }
 
 fn assert_refused(run: &Run, scene: &Scene, texts: &[&str]) {
+    assert_eq!(run.code(), Some(101), "{run}");
     for text in texts {
         assert!(run.stdout().contains(text), "{text}: {}", run.stdout());
     }

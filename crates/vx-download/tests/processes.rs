@@ -2,40 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers as well")]
 
+mod fetcher;
 mod support;
 
+use fetcher::fetcher;
 use support::{LIMIT, Scene};
-use vx_download::{Cache, Options, Request};
-use vx_testkit::{Command, HttpFault, TestEnv};
-
-/// Another process that fetches the file of the scene; says what it was.
-fn fetcher(env: &TestEnv, scene: &Scene) -> Command {
-    let me = std::env::current_exe().unwrap();
-    env.command(me.to_str().unwrap())
-        .args(["--exact", "fetch_in_a_process_of_its_own", "--nocapture"])
-        .env("FETCH_CACHE", scene.dir.path())
-        .env("FETCH_URL", scene.server.url("/file"))
-        .env("FETCH_DIGEST", scene.digest().to_string())
-        .timeout(LIMIT)
-}
-
-/// The other side of [`fetcher`]; an empty test when run as one.
-#[test]
-fn fetch_in_a_process_of_its_own() {
-    let Ok(dir) = std::env::var("FETCH_CACHE") else {
-        return;
-    };
-    let digest = std::env::var("FETCH_DIGEST").unwrap().parse().unwrap();
-    let request = Request::new(std::env::var("FETCH_URL").unwrap(), digest);
-    let cache = Cache::open(dir, Options::default()).unwrap();
-    let entry = cache.fetch_blocking(&request).unwrap();
-    let how = if entry.was_downloaded() {
-        "downloaded"
-    } else {
-        "found"
-    };
-    println!("fetch: {how} {}", entry.size());
-}
+use vx_testkit::{HttpFault, TestEnv};
 
 #[test]
 fn thirty_two_processes_that_want_the_same_file_cause_one_download() {
@@ -55,11 +27,14 @@ fn thirty_two_processes_that_want_the_same_file_cause_one_download() {
     let mut downloads = 0;
     for running in all {
         let run = running.wait().expect_success();
-        let size = scene.content.len();
-        if run.stdout().contains(&format!("fetch: downloaded {size}")) {
+        let says = |how: &str| {
+            let text = format!("fetch: {how} {} bytes", scene.content.len());
+            run.stdout().contains(&text)
+        };
+        if says("downloaded") {
             downloads += 1;
         } else {
-            assert!(run.stdout().contains(&format!("fetch: found {size}")));
+            assert!(says("found"), "{run}");
         }
     }
     assert_eq!(downloads, 1);
