@@ -1,8 +1,9 @@
-//! What the system tests of vx have in common: projects to build, registries to fetch from, a way to say which units a build ran, and the processes behind it.
+//! What the system tests of vx have in common: projects to build, registries and distributions to fetch from, a way to say which units a build ran, and the processes behind it.
 //!
 //! The tests know vx by its programs only: whatever they assert is what a user could see.
 
 mod ambush;
+pub mod dist;
 pub mod processes;
 mod project;
 pub mod registry;

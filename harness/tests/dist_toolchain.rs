@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use harness::dist::{host, made_up, vx};
 use harness::processes::{service, wait_for_end_of};
 use harness::registry::{CRATES_IO, Registry};
 use harness::{Ambush, Project};
@@ -19,25 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Guards against a build that hangs while many others run.
 const LIMIT: Duration = Duration::from_secs(250);
 
-fn host() -> String {
-    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
-}
-
 /// What `rustc` of the machine's toolchain prints.
 fn rustc(arguments: &[&str]) -> String {
     let output = std::process::Command::new("rustc").args(arguments).output();
     String::from_utf8(output.unwrap().stdout).unwrap()
-}
-
-/// `vx` where no other toolchain can be found, with a download cache at `cache`.
-fn vx(env: &TestEnv, dist: &RustDist, cache: &Path) -> Command {
-    env.command("vx")
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("RUSTUP_HOME", env.home().join("no-rustup"))
-        .env("CARGO_HOME", env.home().join("cargo"))
-        .env_remove("RUSTUP_TOOLCHAIN")
-        .env("RUSTUP_DIST_SERVER", dist.root())
-        .env("VX_DOWNLOAD_CACHE_DIR", cache)
 }
 
 /// A project whose file asks for `stable`.
@@ -62,19 +48,6 @@ fn greeter<'a>(env: &'a TestEnv, registry: &Registry) -> Project<'a> {
         "fn main() { println!(\"{}\", greeting::GREETING); }\n",
     );
     project
-}
-
-/// Programs that know their version, and a component with a file of `size` bytes.
-fn made_up(size: usize) -> RustDist {
-    let rustc = format!(
-        "#!/bin/sh\necho 'rustc 1.99.0'\necho 'host: {}'\necho 'release: 1.99.0'\n",
-        host()
-    );
-    RustDist::builder("stable", "1.99.0", host())
-        .component("rustc", [("bin/rustc", rustc)])
-        .component("cargo", [("bin/cargo", "#!/bin/sh\necho 'cargo 1.99.0'\n")])
-        .component("rust-std", [("lib/rustlib/big", vec![0_u8; size])])
-        .start()
 }
 
 /// What of toolchains is in a download cache; nothing of it may be half done.
@@ -204,7 +177,7 @@ fn many_homes_that_build_at_once_fetch_each_thing_once_with_every_other_toolchai
 
 #[test]
 fn many_homes_with_one_cache_cause_one_download_of_each_thing() {
-    let dist = made_up(1 << 20);
+    let dist = made_up(1 << 20).start();
     let cache = tempfile::tempdir().unwrap();
     let install = |env: &TestEnv| {
         vx(env, &dist, cache.path())
@@ -243,7 +216,7 @@ fn many_homes_with_one_cache_cause_one_download_of_each_thing() {
 
 #[test]
 fn a_daemon_that_is_killed_leaves_nothing_half_installed() {
-    let dist = made_up(256 << 20);
+    let dist = made_up(256 << 20).start();
     let env = TestEnv::vx();
     let cache = tempfile::tempdir().unwrap();
     let install = || vx(&env, &dist, cache.path()).args(["toolchain", "install", "stable"]);
@@ -334,7 +307,7 @@ fn kill_while_hashing(env: &TestEnv, dist: &RustDist, cache: &Path, install: imp
 
 #[test]
 fn a_full_disk_is_told_by_the_file_and_the_next_try_succeeds() {
-    let dist = made_up(64 << 20);
+    let dist = made_up(64 << 20).start();
     let env = TestEnv::vx_builder(Flavour::Unix)
         .small_disk("downloads", "SMALL", 80 << 20)
         .build();
@@ -372,7 +345,7 @@ fn a_full_disk_is_told_by_the_file_and_the_next_try_succeeds() {
 
 #[test]
 fn a_server_of_ones_own_is_checked_with_a_key_of_ones_own() {
-    let dist = made_up(1);
+    let dist = made_up(1).start();
     let env = TestEnv::vx();
     let cache = tempfile::tempdir().unwrap();
     let key = env.home().join("server.asc");
@@ -421,7 +394,7 @@ fn a_server_of_ones_own_is_checked_with_a_key_of_ones_own() {
 
 #[test]
 fn nothing_is_fetched_for_those_who_forbade_it() {
-    let dist = made_up(1);
+    let dist = made_up(1).start();
     let env = TestEnv::vx();
     let cache = tempfile::tempdir().unwrap();
     let hello = project(&env);

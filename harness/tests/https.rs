@@ -2,37 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers as well")]
 
+use harness::dist::{made_up, vx};
 use vx_testkit::{CertificateAuthority, Command, HttpFixture, RustDist, TestEnv};
 
-fn host() -> String {
-    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
-}
-
-/// A distribution whose programs know their version, served over TLS.
+/// A distribution over TLS.
 fn dist(authority: &CertificateAuthority) -> RustDist {
-    let rustc = format!(
-        "#!/bin/sh\necho 'rustc 1.99.0'\necho 'host: {}'\necho 'release: 1.99.0'\n",
-        host()
-    );
     let server = HttpFixture::start_https(&authority.certificate_for(["127.0.0.1"]));
-    RustDist::builder("stable", "1.99.0", host())
-        .component("rustc", [("bin/rustc", rustc)])
-        .component("cargo", [("bin/cargo", "#!/bin/sh\necho 'cargo 1.99.0'\n")])
-        .component("rust-std", [("lib/rustlib/some", "some")])
-        .serve(server)
-        .unwrap()
+    made_up(1).serve(server).unwrap()
 }
 
 /// Installs from the distribution as somebody who trusts this authority alone.
 fn install(env: &TestEnv, dist: &RustDist, trusted: &CertificateAuthority) -> Command {
     let roots = env.work_dir().join("roots.pem");
     std::fs::write(&roots, trusted.pem()).unwrap();
-    env.command("vx")
+    vx(env, dist, &env.home().join("cache"))
         .args(["toolchain", "install", "stable"])
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("RUSTUP_HOME", env.home().join("no-rustup"))
-        .env("RUSTUP_DIST_SERVER", dist.root())
-        .env("VX_DOWNLOAD_CACHE_DIR", env.home().join("cache"))
         .env("SSL_CERT_FILE", roots)
 }
 
