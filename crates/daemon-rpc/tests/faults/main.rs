@@ -3,267 +3,31 @@
 //! nothing is left of the broken conversation, no stranger was signalled, and no
 //! output was ever taken for complete that was not.
 //!
-//! This program plays client and daemon itself: it runs again with `role_client` or
-//! `role_daemon` selected and a variable that names the place.
+//! This program plays client and daemon itself: it runs again with
+//! `roles::role_client` or `roles::role_daemon` selected and a variable that names the
+//! place.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../place/mod.rs"]
 mod place;
+mod roles;
+mod stage;
 
 use std::env;
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{self, Child, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
-use daemon_contract::Endpoint;
-use daemon_lifecycle::{Listener, ServiceSpec};
-use daemon_rpc::{
-    CancellationToken, ClientConfig, Command, CommandHandler, Daemon, EndStatus, IncomingCommand,
-    Input, Interruption, Outcome, OutputSink, ServerConfig, Start, Stopped, Streams, serve,
-};
-use place::{PATIENCE, Place, signal};
+use daemon_rpc::{Command, EndStatus, Input, Interruption, Outcome, Stopped, Streams};
 use rustix::process::Signal;
 
-/// Where this takes place; the roles do nothing without it.
-const PLACE: &str = "RPC_FAULT_PLACE";
-/// The fault of the daemon that a client may start.
-const DAEMON_FAULT: &str = "RPC_FAULT_DAEMON";
-const FAULT: &str = "DAEMON_RPC_FAIL";
-/// After how many milliseconds without work the daemon ends.
-const IDLE: &str = "RPC_FAULT_IDLE";
-
-/// Longer than all that may wait on the way.
-fn input() -> Vec<u8> {
-    (0..1_500_000_u32).map(|n| (n / 3) as u8).collect()
-}
-
-/// Repeats its input.
-struct Echo;
-
-impl CommandHandler for Echo {
-    type Payload = ();
-
-    async fn handle(
-        &self,
-        mut command: IncomingCommand<()>,
-        out: OutputSink,
-        _cancel: CancellationToken,
-    ) -> EndStatus {
-        loop {
-            match command.stdin.next().await {
-                Ok(Some(bytes)) => {
-                    if out.stdout(bytes).await.is_err() {
-                        return EndStatus::Cancelled;
-                    }
-                }
-                Ok(None) => return EndStatus::Exit(0),
-                Err(error) => return EndStatus::failed(error),
-            }
-        }
-    }
-}
-
-#[test]
-fn role_daemon() {
-    if env::var_os(PLACE).is_none() {
-        return;
-    }
-    let Some(Listener::Unix(listener)) = Listener::inherited().unwrap() else {
-        panic!("no listener");
-    };
-    let mut config = ServerConfig::new("echo", "0.1.0", 1);
-    config.handshake_timeout = PATIENCE;
-    config.drain = PATIENCE;
-    config.grace = Duration::from_millis(200);
-    config.idle_exit = env::var(IDLE)
-        .ok()
-        .map(|millis| Duration::from_millis(millis.parse().unwrap()));
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(serve(
-            listener.into(),
-            config,
-            Echo,
-            CancellationToken::new(),
-        ))
-        .unwrap();
-}
-
-fn daemon(place: &Path, fault: Option<&str>) -> Daemon {
-    let mut config = ClientConfig::new("echo", 1);
-    config.handshake_timeout = PATIENCE;
-    let mut env = vec![
-        (PLACE.into(), place.into()),
-        ("XDG_RUNTIME_DIR".into(), place.join("run").into()),
-    ];
-    env.extend(fault.map(|fault| (FAULT.into(), fault.into())));
-    env.extend(env::var_os(IDLE).map(|millis| (IDLE.into(), millis)));
-    let folder = place.join("run/echo");
-    Daemon::new(Endpoint::Unix(folder.join("sock")), "0.1.0", config).started_by(Start {
-        service: ServiceSpec {
-            program: env::current_exe().unwrap(),
-            args: vec!["role_daemon".into(), "--exact".into()],
-            env,
-            log: place.join("log"),
-            lifeline: false,
-        },
-        lock: folder.join("lock"),
-    })
-}
-
-#[test]
-fn role_client() {
-    let Some(place) = env::var_os(PLACE).map(PathBuf::from) else {
-        return;
-    };
-    let fault = env::var(DAEMON_FAULT).ok();
-    let mut output = File::create(env::var("RPC_FAULT_OUTPUT").unwrap()).unwrap();
-    let mut stdin = tempfile::tempfile().unwrap();
-    stdin.write_all(&input()).unwrap();
-    stdin.rewind().unwrap();
-    let outcome = daemon(&place, fault.as_deref())
-        .run(
-            &Command::new("echo"),
-            &mut Streams {
-                stdin: Some(stdin.into()),
-                stdout: &mut output,
-                stderr: &mut io::stderr(),
-                on_event: &mut |_| {},
-            },
-            |_| {},
-        )
-        .unwrap();
-    let code = match outcome {
-        Outcome::Finished(EndStatus::Exit(0)) => 0,
-        Outcome::Interrupted { .. } => 70,
-        Outcome::NotAdmitted { .. } => 75,
-        other => panic!("{other:?}"),
-    };
-    process::exit(code);
-}
-
-/// A place with a bystander that must survive.
-struct Stage {
-    place: Place,
-    root: PathBuf,
-    bystander: Child,
-    clients: u32,
-}
-
-/// A client and its output.
-struct Client {
-    child: Child,
-    output: PathBuf,
-}
-
-impl Client {
-    /// Its exit code (-1: a signal). Success is only ever complete.
-    fn end(mut self) -> i32 {
-        let status = self.child.wait().unwrap();
-        let output = fs::read(&self.output).unwrap_or_default();
-        if status.success() {
-            assert!(output == input(), "a success with {} bytes", output.len());
-        }
-        assert!(input().starts_with(&output), "output that was never input");
-        status.code().unwrap_or(-1)
-    }
-}
-
-impl Stage {
-    fn new() -> Stage {
-        let place = Place::new("echo");
-        let root = place.root();
-        let bystander = process::Command::new("cat")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Stage {
-            place,
-            root,
-            bystander,
-            clients: 0,
-        }
-    }
-
-    fn fault(&self, step: &str, what: &str) -> String {
-        format!("{step}:{what}:{}", self.fired().display())
-    }
-
-    fn fired(&self) -> PathBuf {
-        self.root.join("fired")
-    }
-
-    fn client(&mut self, own_fault: Option<&str>, daemon_fault: Option<&str>) -> Client {
-        self.clients += 1;
-        let output = self.root.join(format!("output-{}", self.clients));
-        let mut command = process::Command::new(env::current_exe().unwrap());
-        command
-            .args(["role_client", "--exact"])
-            .env_clear()
-            .env(PLACE, &self.root)
-            .env("RPC_FAULT_OUTPUT", &output)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        for (name, fault) in [(FAULT, own_fault), (DAEMON_FAULT, daemon_fault)] {
-            if let Some(fault) = fault {
-                command.env(name, fault);
-            }
-        }
-        Client {
-            child: command.spawn().unwrap(),
-            output,
-        }
-    }
-
-    fn wait_until_fired(&self) {
-        self.place.wait_until(|| self.fired().exists());
-    }
-
-    /// Waits until the process has stopped.
-    fn wait_until_stopped(&self, pid: u32) {
-        self.place.wait_until(|| state(pid) == Some('T'));
-    }
-
-    fn the_daemon(&self) -> u32 {
-        let daemons = self.place.daemons();
-        assert_eq!(daemons.len(), 1, "{daemons:?}");
-        daemons[0].0
-    }
-
-    /// What holds after everything.
-    fn check(mut self, case: &str) {
-        let next = self.client(None, None).end();
-        assert_eq!(next, 0, "{case}: the next command");
-        assert!(self.fired().exists(), "{case}: nothing happened");
-        // One that is about to be gone was told so before the next one began.
-        self.place.wait_until(|| self.place.daemons().len() == 1);
-        let asking = daemon(&self.root, None);
-        // Nothing is left of the broken conversation: no command, no connection.
-        self.place.wait_until(|| {
-            let status = asking.status().unwrap().unwrap();
-            status.running == 0 && status.connections == 1
-        });
-        assert!(self.bystander.try_wait().unwrap().is_none(), "{case}");
-        assert!(matches!(asking.stop(PATIENCE), Ok(Stopped::Ended(_))));
-        self.place.wait_until_gone();
-        self.bystander.kill().unwrap();
-        self.bystander.wait().unwrap();
-    }
-}
-
-/// The state of a process as the kernel tells it; `None`: it is gone.
-fn state(pid: u32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit(") ").next()?.chars().next()
-}
+use place::{PATIENCE, signal};
+use roles::{IDLE, daemon, input};
+use stage::Stage;
 
 /// Steps of the daemon before it has promised anything.
 const DAEMON_BEFORE: [&str; 5] = [
