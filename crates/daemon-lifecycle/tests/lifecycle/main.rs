@@ -1,229 +1,27 @@
 //! Real processes: starts, hand-overs and ends.
 //!
 //! The test program plays the daemons itself: it runs again with one of the
-//! `role_…` tests selected and a variable that says which part it has. Without
+//! `roles::role_…` tests selected and a variable that says which part it has. Without
 //! the variable these tests do nothing.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::env;
-use std::ffi::OsString;
+mod roles;
+mod site;
+
 use std::fs;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use daemon_contract::Endpoint;
-use daemon_lifecycle::{
-    IdentifiedProcess, Listener, ServiceSpec, SpawnTracker, StartLock, Started, lifeline,
-    spawn_detached, start_once,
-};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use daemon_lifecycle::{IdentifiedProcess, Listener, SpawnTracker, StartLock, spawn_detached};
+use rustix::process::{Signal, pidfd_send_signal};
 
-const ROLE: &str = "LIFECYCLE_TEST_ROLE";
-const FOLDER: &str = "LIFECYCLE_TEST_FOLDER";
-/// Far more than anything here takes; only a failure gets there.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn spec(role: &str, folder: &Path, lifeline: bool) -> ServiceSpec {
-    ServiceSpec {
-        program: env::current_exe().unwrap(),
-        args: role_args(role).map(OsString::from).to_vec(),
-        env: vec![
-            (ROLE.into(), role.into()),
-            (FOLDER.into(), folder.into()),
-            ("LISTEN_PID".into(), "1".into()),
-        ],
-        log: folder.join("log/service.log"),
-        lifeline,
-    }
-}
-
-fn role_args(role: &str) -> [String; 3] {
-    [
-        format!("role_{role}"),
-        "--exact".to_owned(),
-        "--nocapture".to_owned(),
-    ]
-}
-
-fn run_role(role: &str, folder: &Path) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command
-        .args(role_args(role))
-        .env(ROLE, role)
-        .env(FOLDER, folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    command
-}
-
-fn plays(role: &str) -> Option<PathBuf> {
-    (env::var(ROLE).as_deref() == Ok(role)).then(|| PathBuf::from(env::var_os(FOLDER).unwrap()))
-}
-
-fn handle(pid: u32) -> OwnedFd {
-    let pid = Pid::from_raw(pid.cast_signed()).unwrap();
-    pidfd_open(pid, PidfdFlags::empty()).unwrap()
-}
-
-fn ends(fd: impl AsFd, patience: Duration) -> bool {
-    let timeout = Timespec::try_from(patience).unwrap();
-    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    poll(&mut fds, Some(&timeout)).unwrap() > 0
-}
-
-/// A folder that sockets may stand in.
-fn private_tempdir() -> std::io::Result<tempfile::TempDir> {
-    tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(0o700))
-        .tempdir()
-}
-
-fn socket(folder: &Path) -> Endpoint {
-    Endpoint::Unix(folder.join("run/sock"))
-}
-
-fn connect(folder: &Path) -> std::io::Result<UnixStream> {
-    let stream = UnixStream::connect(folder.join("run/sock"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    Ok(stream)
-}
-
-/// Nobody listens any more. A program that another test starts at this moment may
-/// hold a copy of the listener until it is executed.
-fn assert_refused(folder: &Path) {
-    let started = Instant::now();
-    while connect(folder).is_ok() {
-        assert!(started.elapsed() < PATIENCE, "somebody still listens");
-        std::thread::yield_now();
-    }
-}
-
-fn answer(mut stream: UnixStream) -> String {
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
-}
-
-/// Answers each connection with its own pid, until it is killed or its lifeline
-/// ends.
-#[test]
-fn role_server() {
-    let Some(folder) = plays("server") else {
-        return;
-    };
-    // The test harness has threads, so the variables are still there.
-    let Some(Listener::Unix(listener)) = Listener::inherited().unwrap() else {
-        panic!("no listener");
-    };
-    assert!(Listener::inherited().unwrap().is_none(), "handed out once");
-    assert_eq!(env::current_dir().unwrap(), Path::new("/"));
-    let pid = std::process::id();
-    assert_eq!(
-        rustix::process::getsid(None).unwrap(),
-        rustix::process::getpid()
-    );
-    let names = env::vars_os().map(|(name, _)| name);
-    for name in names {
-        let name = name.into_string().unwrap();
-        assert!(
-            [ROLE, FOLDER, "LISTEN_FDS", "DAEMON_LIFELINE_FD"].contains(&name.as_str()),
-            "inherited {name}"
-        );
-    }
-    fs::create_dir_all(folder.join("served")).unwrap();
-    fs::write(folder.join(format!("served/{pid}")), "").unwrap();
-    if let Some(lifeline) = lifeline() {
-        std::thread::spawn(move || {
-            ends(&lifeline, Duration::from_secs(3600));
-            std::process::exit(0);
-        });
-    }
-    for stream in listener.incoming() {
-        // Clients may leave without reading.
-        let _sent = write!(stream.unwrap(), "{pid}");
-    }
-}
-
-/// Finds no daemon, starts one, and fails if nobody answers.
-#[test]
-fn role_client() {
-    let Some(folder) = plays("client") else {
-        return;
-    };
-    // All begin when the test lets go of this lock.
-    drop(StartLock::acquire(folder.join("gate"), Instant::now() + PATIENCE).unwrap());
-    if connect(&folder).is_err() {
-        let deadline = Instant::now() + PATIENCE;
-        let lock = folder.join("run/start.lock");
-        match start_once(
-            &socket(&folder),
-            lock,
-            deadline,
-            &spec("server", &folder, false),
-        ) {
-            Ok(Started::Here(child)) => {
-                fs::write(folder.join(format!("started/{}", child.pid())), "").unwrap();
-            }
-            Ok(Started::Running) => {}
-            Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
-        }
-    }
-    let pid = answer(connect(&folder).unwrap());
-    fs::write(folder.join(format!("answers/{}", std::process::id())), pid).unwrap();
-}
-
-/// Starts two servers with lifelines, says so, and waits to be killed.
-#[test]
-fn role_owner() {
-    let Some(folder) = plays("owner") else {
-        return;
-    };
-    let tracker = SpawnTracker::new();
-    for name in ["one", "two"] {
-        let folder = folder.join(name);
-        fs::create_dir_all(&folder).unwrap();
-        let listener = Listener::bind(&socket(&folder)).unwrap();
-        tracker
-            .spawn(&spec("server", &folder, true), listener)
-            .unwrap();
-    }
-    // Ends with the signal of the test, or when its standard input does.
-    let mut nothing = Vec::new();
-    std::io::stdin().read_to_end(&mut nothing).unwrap();
-}
-
-/// Says something and fails.
-#[test]
-fn role_broken() {
-    if plays("broken").is_some() {
-        eprintln!("no license for this moon phase");
-        std::process::exit(3);
-    }
-}
-
-/// Ignores every polite request.
-#[test]
-fn role_stubborn() {
-    if plays("stubborn").is_none() {
-        return;
-    }
-    // SAFETY: ignoring a signal runs no code.
-    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
-    let Some(Listener::Unix(listener)) = Listener::inherited().unwrap() else {
-        panic!("no listener");
-    };
-    for stream in listener.incoming() {
-        let _sent = write!(stream.unwrap(), "no");
-    }
-}
+use roles::{run_role, spec};
+use site::{PATIENCE, answer, assert_refused, connect, ends, handle, private_tempdir, socket};
 
 fn files(folder: &Path) -> Vec<String> {
     fs::read_dir(folder)
