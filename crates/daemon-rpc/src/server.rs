@@ -16,6 +16,7 @@ mod executor;
 mod output;
 mod reactor;
 mod registry;
+mod running;
 mod socket;
 mod stdin;
 mod threads;

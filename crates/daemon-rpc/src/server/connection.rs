@@ -1,14 +1,11 @@
 //! The life of one connection: Hello, command, stream, end.
 
-use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::admit::admit;
 use super::ask;
@@ -16,13 +13,14 @@ use super::deliver::deliver;
 use super::executor::yield_now;
 use super::reactor::Reactor;
 use super::registry::Slot;
+use super::running::{Ending, enforce, start};
 use super::socket::{Broken, Frames, Socket};
 use super::stdin::{self, StdinFeed};
 use super::{CommandHandler, IncomingCommand, Server, output};
 use crate::command::{Head, WindowSize};
 use crate::failpoint;
 use crate::frame::{DATA_CHUNK, FrameError, HANDSHAKE_LIMIT, Kind, put};
-use crate::message::{CancelMode, EndStatus, Hello, Refusal, StdinEnd, decode};
+use crate::message::{CancelMode, Hello, Refusal, StdinEnd, decode};
 
 /// How long to wait for a client to take its last answer and close.
 const LINGER: Duration = Duration::from_secs(1);
@@ -244,18 +242,6 @@ struct ClientSide {
     resize: watch::Sender<Option<WindowSize>>,
 }
 
-/// How a command is made to end.
-struct Ending {
-    /// It is asked to.
-    cancel: CancellationToken,
-    /// Its client does not want to wait for that.
-    hard: CancellationToken,
-    /// Its future is dropped.
-    abort: CancellationToken,
-    /// It runs on nevertheless.
-    stuck: CancellationToken,
-}
-
 /// Runs an admitted command to its end, or to that of its client.
 async fn run<H: CommandHandler>(
     socket: &Socket,
@@ -276,12 +262,7 @@ async fn run<H: CommandHandler>(
         return;
     }
     failpoint::hit("server-after-accepted");
-    let ending = Ending {
-        cancel: server.cancel.child_token(),
-        hard: CancellationToken::new(),
-        abort: server.abort.child_token(),
-        stuck: CancellationToken::new(),
-    };
+    let ending = Ending::of(server);
     let (sink, queue) = output::channel(max_frame);
     let mut task = start(server, command, sink, slot, &ending);
     // It has its first turn before this goes on: what a short command says and that it
@@ -308,54 +289,6 @@ async fn run<H: CommandHandler>(
     }
 }
 
-/// Begins the command.
-fn start<H: CommandHandler>(
-    server: &Arc<Server<H>>,
-    command: IncomingCommand<H::Payload>,
-    sink: output::OutputSink,
-    slot: Slot,
-    ending: &Ending,
-) -> Running {
-    let (tell, status) = oneshot::channel();
-    let (cancel, abort) = (ending.cancel.clone(), ending.abort.clone());
-    let ours = Arc::clone(server);
-    let work = async move {
-        // Dropped after the slot, also when the handler panics: the place is given
-        // back before the client can hear of the end.
-        let tell = tell;
-        let slot = slot;
-        let status = tokio::select! {
-            status = ours.handler.handle(command, sink, cancel) => status,
-            () = abort.cancelled() => EndStatus::Cancelled,
-        };
-        drop(slot);
-        // Nobody may be left to hear it.
-        let _heard = tell.send(status);
-    };
-    server.spawner.spawn_foreign(work);
-    Running {
-        status,
-        stuck: ending.stuck.clone(),
-        abort: ending.abort.clone(),
-    }
-}
-
-/// Gives a command that was cancelled its time, then drops it, and reports it if
-/// it does not go even then.
-async fn enforce<H: CommandHandler>(server: &Server<H>, ending: &Ending, id: u64) -> Infallible {
-    ending.cancel.cancelled().await;
-    tokio::select! {
-        () = ending.hard.cancelled() => {}
-        () = ending.abort.cancelled() => {}
-        () = server.reactor.sleep(server.config.grace) => {}
-    }
-    ending.abort.cancel();
-    server.reactor.sleep(server.config.stuck_after).await;
-    server.report_stuck(id);
-    ending.stuck.cancel();
-    std::future::pending().await
-}
-
 /// Reads what the client says during its command; returns when it is gone, or
 /// breaks the rules, which is as good as leaving.
 async fn watch(frames: &mut Frames<'_>, side: &ClientSide, ending: &Ending) {
@@ -379,45 +312,5 @@ async fn watch(frames: &mut Frames<'_>, side: &ClientSide, ending: &Ending) {
         if is_valid.is_none() {
             return;
         }
-    }
-}
-
-/// A command that runs; dropping this drops it.
-pub(super) struct Running {
-    status: oneshot::Receiver<EndStatus>,
-    stuck: CancellationToken,
-    abort: CancellationToken,
-}
-
-impl Running {
-    /// How it ended, if it has. Not to be called again after that.
-    pub(super) fn try_ended(&mut self) -> Option<EndStatus> {
-        match self.status.try_recv() {
-            Ok(status) => Some(status),
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Closed) => Some(lost()),
-        }
-    }
-
-    /// How it ended. Not to be called again after that.
-    pub(super) async fn ended(&mut self) -> EndStatus {
-        let status = tokio::select! {
-            status = &mut self.status => status,
-            () = self.stuck.cancelled() => return EndStatus::failed(
-                "the command was cancelled, does not react, and may still be running",
-            ),
-        };
-        status.unwrap_or_else(|_| lost())
-    }
-}
-
-/// It ended without saying how.
-fn lost() -> EndStatus {
-    EndStatus::failed("the command panicked")
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.abort.cancel();
     }
 }

@@ -4,9 +4,9 @@ use std::io;
 
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
-use super::connection::Running;
 use super::executor::yield_now;
 use super::output::{BUDGET, Queued};
+use super::running::Running;
 use super::socket::Socket;
 use super::stdin::StdinFeed;
 use crate::failpoint;
