@@ -9,10 +9,9 @@ use tonic::Code;
 use tonic::service::interceptor::InterceptedService;
 use vx_proto::bytestream::byte_stream_client::ByteStreamClient;
 use vx_proto::bytestream::{QueryWriteStatusRequest, ReadRequest, WriteRequest};
-use vx_proto::cas::{Blob, CasClient, CasError};
-use vx_proto::connect::{VERIFY_TIMEOUT, VerifyError, capabilities, verify};
+use vx_proto::cas::{Blob, CasError};
 use vx_proto::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
-use vx_proto::token::{Bearer, Token};
+use vx_proto::token::Bearer;
 use vx_proto::{Digest, DigestFunction, reapi};
 
 mod serving;
@@ -356,48 +355,4 @@ async fn sha256_and_blake3_name_the_same_blob() {
         .unwrap();
     let blake3 = Digest::of(&content);
     assert_eq!(serving.client().read(&blake3, 100).await.unwrap(), content);
-}
-
-#[tokio::test]
-async fn capabilities_name_what_is_served() {
-    let serving = Serving::on_tcp();
-    let (_, capabilities) = capabilities(&serving.endpoint, Some(&serving.token), VERIFY_TIMEOUT)
-        .await
-        .unwrap();
-    let cache = capabilities.cache_capabilities.unwrap();
-    assert_eq!(
-        cache.digest_functions,
-        [
-            reapi::digest_function::Value::Blake3 as i32,
-            reapi::digest_function::Value::Sha256 as i32
-        ]
-    );
-    assert_eq!(cache.max_batch_total_size_bytes, 4 * 1024 * 1024);
-    assert!(capabilities.execution_capabilities.is_none());
-}
-
-#[tokio::test]
-async fn a_wrong_token_opens_nothing() {
-    let serving = Serving::on_tcp();
-    let wrong = Token::from_bytes([7; 32]);
-    for token in [None, Some(&wrong)] {
-        let client = CasClient::new(serving.channel(), token, DigestFunction::Blake3);
-        let error = client.find_missing(&[Digest::of(b"x")]).await.unwrap_err();
-        assert!(
-            matches!(&error, CasError::Call { source, .. } if source.code() == Code::Unauthenticated),
-            "{error}"
-        );
-        assert!(client.upload(vec![Blob::of("x")]).await.is_err());
-        assert!(matches!(
-            verify(&serving.endpoint, token, vx_casd::SERVICE, VERIFY_TIMEOUT).await,
-            Err(VerifyError::Denied { .. })
-        ));
-    }
-    let version = verify(
-        &serving.endpoint,
-        Some(&serving.token),
-        vx_casd::SERVICE,
-        VERIFY_TIMEOUT,
-    );
-    assert_eq!(version.await.unwrap().pid, std::process::id());
 }

@@ -1,5 +1,7 @@
 //! A store that is served in this process, on a port or a socket of its own.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::path::Path;
 
 use cas_store::{Options, Store};
@@ -27,7 +29,6 @@ impl Serving {
     }
 
     /// On a Unix socket.
-    #[allow(dead_code, reason = "not every test file needs both kinds")]
     pub(crate) fn on_unix() -> Serving {
         Serving::start(|dir| Endpoint::Unix(dir.join("run/casd.sock")))
     }
@@ -65,7 +66,6 @@ impl Serving {
         CasClient::new(self.channel(), Some(&self.token), function)
     }
 
-    #[allow(dead_code, reason = "not every test file needs files of its own")]
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
