@@ -1,6 +1,7 @@
 //! Toolchains of a distribution server, for somebody who finds no other.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use vx_testkit::{Command, RustDist, RustDistBuilder, TestEnv};
 
@@ -30,4 +31,22 @@ pub fn vx(env: &TestEnv, dist: &RustDist, cache: &Path) -> Command {
         .env_remove("RUSTUP_TOOLCHAIN")
         .env("RUSTUP_DIST_SERVER", dist.root())
         .env("VX_DOWNLOAD_CACHE_DIR", cache)
+}
+
+/// What of toolchains is in a download cache; nothing of it may be half done.
+///
+/// # Panics
+///
+/// If it cannot be listed.
+pub fn installed(cache: &Path) -> Vec<PathBuf> {
+    let root = cache.join("toolchains/v1");
+    ["installed", "channels"]
+        .iter()
+        .filter_map(|name| fs::read_dir(root.join(name)).ok())
+        .flatten()
+        .map(|entry| match entry {
+            Ok(entry) => entry.path(),
+            Err(error) => panic!("cannot list `{}`: {error}", root.display()),
+        })
+        .collect()
 }
