@@ -136,6 +136,7 @@ fn many_homes_that_build_at_once_fetch_each_thing_once_with_every_other_toolchai
             "source: dist, the release of 2020-01-02 from {}",
             dist.root()
         ),
+        "the manifest is not signed: the server offers no signature".to_owned(),
     ] {
         assert!(shown.stdout().contains(&text), "{shown}");
     }

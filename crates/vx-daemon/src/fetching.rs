@@ -6,7 +6,7 @@ use std::time::Instant;
 use vx_download::Progress;
 use vx_proto::command::BuildEvent;
 use vx_proto::toolchain::{Download, DownloadState};
-use vx_toolchain::dist::{Event, Tell};
+use vx_toolchain::dist::{Event, Tell, Vouched};
 
 use crate::report::Reporter;
 
@@ -35,7 +35,7 @@ pub(crate) fn teller(reporter: &Reporter, why: Option<String>) -> Tell {
                 name,
                 release,
                 date,
-                signed_by,
+                vouched,
             } => {
                 let origin = why.as_deref().map(|why| format!(", {why}"));
                 note(
@@ -45,14 +45,14 @@ pub(crate) fn teller(reporter: &Reporter, why: Option<String>) -> Tell {
                         origin.unwrap_or_default()
                     ),
                 );
-                match signed_by {
-                    Some(key) => note(
+                match vouched {
+                    Vouched::By(key) => note(
                         "Verified",
                         format!("the channel manifest, signed by the key {key}"),
                     ),
-                    None => note(
+                    Vouched::Nobody(why) => note(
                         "Unsigned",
-                        "the server offers no signature of the channel manifest".to_owned(),
+                        format!("the channel manifest is checked by its SHA-256 only: {why}"),
                     ),
                 }
             }

@@ -118,7 +118,7 @@ pub(crate) fn of_toolchain(error: &ToolchainError) -> Vec<String> {
                     .to_owned()
             }
             DistError::Unsigned { .. } => {
-                "the official server signs its manifests, and so must one whose keys VX_DIST_KEY names; nothing was installed"
+                "with VX_DIST_KEY only signed releases are installed; without it, a server need not sign them"
                     .to_owned()
             }
             error if vx_proto::causes(error).contains("no space is left") => {

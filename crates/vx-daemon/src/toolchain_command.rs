@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vx_proto::command::BuildEvent;
 use vx_proto::toolchain::{ToolchainAction, ToolchainInfo, ToolchainRequest};
-use vx_toolchain::dist::{Dist, Mode, Record, Wanted};
+use vx_toolchain::dist::{Dist, Mode, Record, Vouched, Wanted};
 use vx_toolchain::{Channel, Choice, Found, Selection, Toolchain, ToolchainName, host_triple};
 
 use crate::fetching::teller;
@@ -268,6 +268,7 @@ fn missing_in(selection: &Selection, record: &Record) -> Vec<String> {
 async fn installed(dist: &Dist, record: Record) -> Result<ToolchainInfo, ToolchainError> {
     let (store, id) = (dist.store.clone(), record.id.clone());
     let receipt = tokio::task::spawn_blocking(move || store.receipt(&id)).await?;
+    let vouched = Vouched::of(&record);
     Ok(ToolchainInfo {
         name: record.channel.dated_name(),
         source: "dist".to_owned(),
@@ -276,7 +277,8 @@ async fn installed(dist: &Dist, record: Record) -> Result<ToolchainInfo, Toolcha
         cargo: receipt.map(|receipt| receipt.cargo),
         server: Some(record.server),
         date: Some(record.date),
-        signed_by: record.signed_by,
+        signed_by: vouched.by().map(str::to_owned),
+        unsigned: vouched.why_not().map(str::to_owned),
         resolved: Some(record.resolved),
         components: record.components.into_iter().collect(),
         targets: record.targets.into_iter().collect(),

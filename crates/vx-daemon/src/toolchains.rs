@@ -361,6 +361,7 @@ mod tests {
             date: String::new(),
             manifest: String::new(),
             signed_by: None,
+            unsigned: None,
             resolved: 1000,
             profile: None,
             components: BTreeSet::new(),

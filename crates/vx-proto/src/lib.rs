@@ -32,7 +32,7 @@ pub use generated::vx::v1 as ext;
 /// The version of what vx's services say to each other; both sides must have the
 /// same. It covers the records in [`ext`], the platform properties of actions
 /// and the meaning of the types in [`command`] and [`toolchain`].
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// The largest message that is sent or taken, in bytes: a batch of blobs of
 /// [`MAX_BATCH_BYTES`] and its frame.

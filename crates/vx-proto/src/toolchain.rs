@@ -72,6 +72,8 @@ pub struct ToolchainInfo {
     pub date: Option<String>,
     /// The fingerprint of the key that signed the manifest of the release.
     pub signed_by: Option<String>,
+    /// Why nobody signed it, in words; absent when somebody did, and for toolchains of others.
+    pub unsigned: Option<String>,
     /// When the server was asked last, in seconds since 1970.
     pub resolved: Option<u64>,
     /// Components that were asked for besides the usual ones.

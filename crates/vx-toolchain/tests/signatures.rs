@@ -4,10 +4,10 @@
 
 mod server;
 
-use server::signer::Signer;
+use server::signer::{self, Signer};
 use server::{Scene, programs, wanted, whole};
 use vx_testkit::HttpFault;
-use vx_toolchain::dist::{Dist, DistError, Event, Installed, KeyRing, Mode};
+use vx_toolchain::dist::{Dist, DistError, Event, Installed, KeyRing, Mode, Vouched};
 
 const DATE: &str = "2020-01-02";
 const MANIFEST: &str = "/dist/channel-rust-stable.toml";
@@ -25,11 +25,11 @@ async fn obtain(scene: &Scene, dist: &Dist, mode: Mode) -> Result<Installed, Dis
     dist.obtain(&wanted(&[]), mode, &scene.tell()).await
 }
 
-/// Whether the last release that was told about was told to be signed, and by whom.
-fn told(scene: &Scene) -> Option<Option<String>> {
+/// What was told of who signed the last release that was told about.
+fn told(scene: &Scene) -> Option<Vouched> {
     let events = scene.events.lock().unwrap();
     events.iter().rev().find_map(|event| match event {
-        Event::Resolved { signed_by, .. } => Some(signed_by.clone()),
+        Event::Resolved { vouched, .. } => Some(vouched.clone()),
         _ => None,
     })
 }
@@ -42,7 +42,7 @@ async fn a_manifest_that_is_signed_is_accepted_and_by_whom_is_remembered() {
     let installed = obtain(&scene, &dist, Mode::Known).await.unwrap();
     let by = installed.record.signed_by.clone().unwrap();
     assert_eq!(by.len(), 40);
-    assert_eq!(told(&scene), Some(Some(by.clone())));
+    assert_eq!(told(&scene), Some(Vouched::By(by.clone())));
     // Components that are added later do not change who signed.
     drop(installed);
     let mut more = wanted(&[]);
@@ -62,7 +62,38 @@ async fn a_server_without_signatures_is_told_about_unless_keys_were_given() {
     assert_eq!(scene.left().len(), 0);
     let installed = obtain(&scene, &scene.dist(), Mode::Known).await.unwrap();
     assert_eq!(installed.record.signed_by, None);
-    assert_eq!(told(&scene), Some(None));
+    let why = "the server offers no signature".to_owned();
+    assert_eq!(installed.record.unsigned.as_ref(), Some(&why));
+    assert_eq!(told(&scene), Some(Vouched::Nobody(why)));
+}
+
+#[tokio::test]
+async fn a_signature_that_proves_nothing_is_none_unless_keys_were_given() {
+    let (scene, signer) = (Scene::new(), Signer::new(1));
+    let keys = KeyRing::parse(&signer.key()).unwrap();
+    let dist = Dist {
+        keys: Some(keys),
+        ..scene.dist()
+    };
+    scene.server.file(SIGNATURE, signer.weak());
+    let error = whole(&obtain(&scene, &dist, Mode::Known).await.unwrap_err());
+    assert!(error.contains("made over SHA-1, which proves"), "{error}");
+    assert_eq!(scene.left().len(), 0);
+    // By the key that is asked for where nobody gave one.
+    let rust = [0x85, 0xab, 0x96, 0xe6, 0xfa, 0x1b, 0xe5, 0xfe];
+    scene.server.file(SIGNATURE, signer::weak(&rust));
+    let installed = obtain(&scene, &scene.dist(), Mode::Known).await.unwrap();
+    assert_eq!(installed.record.signed_by, None);
+    let why = installed.record.unsigned.clone().unwrap();
+    assert!(why.contains("made over SHA-1, which proves"), "{why}");
+    assert_eq!(told(&scene), Some(Vouched::Nobody(why.clone())));
+    drop(installed);
+    // It is remembered when something is added.
+    let mut more = wanted(&[]);
+    more.components.insert("cargo".to_owned());
+    let again = scene.dist();
+    let again = again.obtain(&more, Mode::Known, &scene.tell()).await;
+    assert_eq!(again.unwrap().record.unsigned, Some(why));
 }
 
 #[tokio::test]

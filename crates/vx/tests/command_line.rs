@@ -253,7 +253,7 @@ fn asking_starts_nothing_and_creates_nothing() {
     exit code 0
     ");
     insta::assert_snapshot!(place.outcome(&["version"]), @r"
-    vx [version] (protocol 3)
+    vx [version] (protocol 4)
     vx-daemon not running (unix://[place]/d)
     vx-casd not running (unix://[place]/c)
     vx-execd not running (unix://[place]/e)

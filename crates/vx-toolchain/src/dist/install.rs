@@ -14,6 +14,7 @@ use super::manifest::{Archive, Manifest};
 use super::openpgp::KeyRing;
 use super::record::{self, Record};
 use super::resolve::{Resolved, download};
+use super::signature::Vouched;
 use super::store::{Lease, Lock, Store, blocking};
 use super::work::Work;
 use crate::find::{Toolchain, is_too_old};
@@ -60,8 +61,8 @@ pub enum Event {
         release: String,
         /// Its day.
         date: String,
-        /// The fingerprint of the key that signed its manifest, if anybody did.
-        signed_by: Option<String>,
+        /// Whether somebody signed its manifest.
+        vouched: Vouched,
     },
     /// A download goes on.
     Download {
@@ -102,7 +103,7 @@ pub struct Dist {
     pub server: String,
     /// The triple of this machine.
     pub host: String,
-    /// Those one of whom has to have signed manifests; where none are given, the Rust project, if anybody.
+    /// Those one of whom has to have signed manifests; where none are given, the Rust project, or nobody.
     pub keys: Option<KeyRing>,
 }
 
@@ -309,7 +310,8 @@ impl Dist {
             release,
             date: manifest.date.clone(),
             manifest: resolved.digest.hex(),
-            signed_by: resolved.signed_by.clone(),
+            signed_by: resolved.vouched.by().map(str::to_owned),
+            unsigned: resolved.vouched.why_not().map(str::to_owned),
             resolved: asked,
             profile,
             components,

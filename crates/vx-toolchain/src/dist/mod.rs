@@ -27,6 +27,7 @@ pub use install::{Dist, Event, Installed, Mode, Tell, Wanted};
 pub use manifest::{Archive, Manifest};
 pub use openpgp::{Fingerprint, KeyRing, SignatureError};
 pub use record::{Receipt, Record};
+pub use signature::Vouched;
 pub use store::{Lease, Store};
 pub use unpack::UnpackError;
 

@@ -26,9 +26,12 @@ pub struct Record {
     pub date: String,
     /// SHA-256 of its manifest.
     pub manifest: String,
-    /// The fingerprint of the key that signed the manifest; none where the server offered no signature.
+    /// The fingerprint of the key that signed the manifest, if anybody did.
     #[serde(default)]
     pub signed_by: Option<String>,
+    /// Why nobody did, in words; absent in records of older versions.
+    #[serde(default)]
+    pub unsigned: Option<String>,
     /// When the server was asked last, in seconds since 1970.
     pub resolved: u64,
     /// `minimal`, `default` or `complete`.

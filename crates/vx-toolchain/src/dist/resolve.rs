@@ -9,6 +9,7 @@ use super::error::DistError;
 use super::install::{Dist, Event, Mode, Tell};
 use super::manifest::Manifest;
 use super::record::Record;
+use super::signature::Vouched;
 use super::store::blocking;
 use crate::name::Channel;
 
@@ -22,8 +23,8 @@ pub(super) struct Resolved {
     pub(super) manifest: Manifest,
     /// SHA-256 of the manifest.
     pub(super) digest: Digest,
-    /// The fingerprint of the key that signed it.
-    pub(super) signed_by: Option<String>,
+    /// Whether somebody signed it.
+    pub(super) vouched: Vouched,
 }
 
 impl Dist {
@@ -70,18 +71,18 @@ impl Dist {
         let quiet: Tell = Arc::new(|_| {});
         let entry = self.fetch(&file, &url, digest, &quiet).await?;
         let text = read(&url, entry).await?;
-        let signed_by = match self.is_vouched_for(record) {
-            true => record.signed_by.clone(),
+        let vouched = match self.is_vouched_for(record) {
+            true => Vouched::of(record),
             false if mode == Mode::Offline => {
                 let url = format!("{url}.asc");
                 return Err(DistError::Unsigned { url });
             }
-            false => self.signed_by(&url, text.clone()).await?,
+            false => self.vouched(&url, text.clone()).await?,
         };
         Ok(Resolved {
             manifest: Manifest::parse(&url, &text)?,
             digest,
-            signed_by,
+            vouched,
         })
     }
 
@@ -113,7 +114,7 @@ impl Dist {
             name: channel.dated_name(),
             release: resolved.manifest.release().to_owned(),
             date: resolved.manifest.date.clone(),
-            signed_by: resolved.signed_by.clone(),
+            vouched: resolved.vouched.clone(),
         });
         Ok(resolved)
     }
@@ -130,11 +131,11 @@ impl Dist {
         let entry = self.fetch(file, url, digest, &quiet).await?;
         let text = read(url, entry).await?;
         // Before anything in it is looked at.
-        let signed_by = self.signed_by(url, text.clone()).await?;
+        let vouched = self.vouched(url, text.clone()).await?;
         Ok(Resolved {
             manifest: Manifest::parse(url, &text)?,
             digest,
-            signed_by,
+            vouched,
         })
     }
 

@@ -87,6 +87,7 @@ fn line(info: &ToolchainInfo) -> String {
         "server": info.server,
         "date": info.date,
         "signed_by": info.signed_by,
+        "unsigned": info.unsigned,
         "resolved": info.resolved,
         "components": info.components,
         "targets": info.targets,
@@ -137,9 +138,9 @@ fn shown(info: &ToolchainInfo) -> String {
         }
     }
     if info.source == "dist" {
-        let manifest = match (&info.signed_by, &info.date) {
+        let manifest = match (&info.signed_by, &info.unsigned) {
             (Some(key), _) => format!("the manifest by the key {key}"),
-            (None, Some(_)) => "the server offered no signature of the manifest".to_owned(),
+            (None, Some(why)) => format!("the manifest is not signed: {why}"),
             (None, None) => "the manifest by its signature, where there is one".to_owned(),
         };
         let archives = "each archive by the SHA-256 in the channel manifest";
@@ -192,6 +193,7 @@ mod tests {
             cargo: Some("cargo 1.99.0 (def 2020-01-01)".into()),
             server: Some("https://mirror".into()),
             date: Some("2020-01-02".into()),
+            unsigned: Some("the server offers no signature".into()),
             targets: vec!["wasm32-wasip1".into()],
             ..ToolchainInfo::default()
         }
@@ -202,17 +204,20 @@ mod tests {
         let plain = anstream::adapter::strip_str(&shown(&info())).to_string();
         assert_eq!(
             plain,
-            "stable\n      chosen: it is the default of rustup\n      source: dist, the release of 2020-01-02 from https://mirror\n     sysroot: /c/installed/0\n       rustc: rustc 1.99.0 (abc 2020-01-01)\n       cargo: cargo 1.99.0 (def 2020-01-01)\n     targets: wasm32-wasip1\n    verified: each archive by the SHA-256 in the channel manifest; the server offered no signature of the manifest\n"
+            "stable\n      chosen: it is the default of rustup\n      source: dist, the release of 2020-01-02 from https://mirror\n     sysroot: /c/installed/0\n       rustc: rustc 1.99.0 (abc 2020-01-01)\n       cargo: cargo 1.99.0 (def 2020-01-01)\n     targets: wasm32-wasip1\n    verified: each archive by the SHA-256 in the channel manifest; the manifest is not signed: the server offers no signature\n"
         );
         let value: serde_json::Value = serde_json::from_str(&line(&info())).unwrap();
         assert_eq!(value["reason"], "toolchain");
         assert_eq!(value["installed"], true);
+        assert_eq!(value["signed_by"], serde_json::Value::Null);
+        assert_eq!(value["unsigned"], "the server offers no signature");
     }
 
     #[test]
     fn who_signed_the_manifest_is_shown() {
         let signed = ToolchainInfo {
             signed_by: Some("0123".into()),
+            unsigned: None,
             ..info()
         };
         let plain = anstream::adapter::strip_str(&shown(&signed)).to_string();

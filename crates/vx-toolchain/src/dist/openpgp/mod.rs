@@ -36,6 +36,9 @@ pub enum SignatureError {
     /// The signature is by somebody else.
     #[error("it was made with the key {0}, which is not among those that may sign releases")]
     UnknownKey(Fingerprint),
+    /// It is over a hash that can be made to fit something else, so that it proves nothing about the content.
+    #[error("it was made over {0}, which proves nothing any more")]
+    Weak(&'static str),
     /// The signature is one of something else.
     #[error("it is not a signature of this content by the key {0}")]
     Wrong(Fingerprint),
@@ -135,14 +138,20 @@ impl KeyRing {
     ///
     /// # Errors
     ///
-    /// Anything else. Where there are several signatures, the error is that of the last one.
+    /// Anything else. Where there are several signatures, the error is that of the last one that is not [weak](SignatureError::Weak), if there is one.
     pub fn verify(&self, content: &[u8], text: &str) -> Result<Fingerprint, SignatureError> {
         let mut result = Err(SignatureError::Malformed("there is no signature in it"));
+        let mut is_wrong = false;
         for packet in packet::all(&packet::unarmor(text, "SIGNATURE")?)? {
             if packet.tag == packet::SIGNATURE {
-                result = Signature::parse(&packet).and_then(|made| self.check(content, &made));
-                if result.is_ok() {
-                    break;
+                match Signature::parse(&packet).and_then(|made| self.check(content, &made)) {
+                    Ok(key) => return Ok(key),
+                    // A weak one beside a wrong one must not excuse it.
+                    Err(SignatureError::Weak(_)) if is_wrong => {}
+                    Err(error) => {
+                        is_wrong = !matches!(error, SignatureError::Weak(_));
+                        result = Err(error);
+                    }
                 }
             }
         }
@@ -158,6 +167,9 @@ impl KeyRing {
         let Some(key) = self.keys.iter().find(|key| issuer.is_of(key)) else {
             return Err(SignatureError::UnknownKey(issuer.clone()));
         };
+        if let Some(hash) = weak_hash(made.hash) {
+            return Err(SignatureError::Weak(hash));
+        }
         match key.material.made(content, made)? {
             true => Ok(key.fingerprint.clone()),
             false => Err(SignatureError::Wrong(key.fingerprint.clone())),
@@ -242,6 +254,15 @@ impl Material {
             }
             Material::Rsa { .. } => Ok(false),
         }
+    }
+}
+
+/// The name of a hash (9.5) that two contents can be made to have in common.
+fn weak_hash(number: u8) -> Option<&'static str> {
+    match number {
+        1 => Some("MD5"),
+        2 => Some("SHA-1"),
+        _ => None,
     }
 }
 

@@ -10,6 +10,12 @@ const ED_KEY: &str = include_str!("ed25519.key.asc");
 const ED_SIGNATURE: &str = include_str!("ed25519.sig.asc");
 const ED_NAME: &str = "3133A6A6CA1AB47FC7AB2E98F24B1D9B75045EE6";
 
+fn armored(kind: &str, bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+    format!("-----BEGIN PGP {kind}-----\n\n{text}\n-----END PGP {kind}-----\n")
+}
+
 fn names(ring: &KeyRing) -> Vec<String> {
     let keys = ring.keys.iter();
     keys.map(|key| key.fingerprint.to_string()).collect()
@@ -66,18 +72,27 @@ fn signatures_of_something_else_and_by_somebody_else_are_told_apart() {
 }
 
 #[test]
-fn a_signature_over_sha1_is_refused() {
+fn a_signature_over_sha1_proves_nothing_and_excuses_nothing() {
     let rsa = KeyRing::parse(RSA_KEY).unwrap();
-    let error = rsa.verify(MESSAGE, include_str!("sha1.sig.asc"));
+    let weak = include_str!("sha1.sig.asc");
+    let error = rsa.verify(MESSAGE, weak).unwrap_err();
+    assert_eq!(error, SignatureError::Weak("SHA-1"));
     assert_eq!(
-        error.unwrap_err().to_string(),
-        "it has the hash algorithm 2, which is not supported"
+        error.to_string(),
+        "it was made over SHA-1, which proves nothing any more"
     );
+    // Several in one file, in any order.
+    let bytes = |text| packet::unarmor(text, "SIGNATURE").unwrap();
+    for (one, other) in [(weak, RSA_SIGNATURE), (RSA_SIGNATURE, weak)] {
+        let both = armored("SIGNATURE", &[bytes(one), bytes(other)].concat());
+        assert!(rsa.verify(MESSAGE, &both).is_ok());
+        let error = rsa.verify(b"manifest", &both).unwrap_err();
+        assert!(matches!(error, SignatureError::Wrong(_)), "{error}");
+    }
 }
 
 #[test]
 fn no_bit_of_a_signature_can_be_changed() {
-    use base64::Engine as _;
     for (key, signature) in [(RSA_KEY, RSA_SIGNATURE), (ED_KEY, ED_SIGNATURE)] {
         let ring = KeyRing::parse(key).unwrap();
         let bytes = packet::unarmor(signature, "SIGNATURE").unwrap();
@@ -98,9 +113,7 @@ fn no_bit_of_a_signature_can_be_changed() {
         for at in all.filter(|at| !lengths.contains(at)) {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
-            let text = base64::engine::general_purpose::STANDARD.encode(changed);
-            let text =
-                format!("-----BEGIN PGP SIGNATURE-----\n\n{text}\n-----END PGP SIGNATURE-----\n");
+            let text = armored("SIGNATURE", &changed);
             assert!(ring.verify(MESSAGE, &text).is_err(), "byte {at}");
         }
     }
@@ -113,13 +126,10 @@ fn what_is_cut_or_garbled_is_refused() {
         assert!(ring.verify(MESSAGE, text).is_err(), "{text}");
     }
     assert!(KeyRing::parse(ED_SIGNATURE).is_err());
-    use base64::Engine as _;
-    let engine = base64::engine::general_purpose::STANDARD;
-    for (armored, kind) in [(ED_KEY, "PUBLIC KEY BLOCK"), (ED_SIGNATURE, "SIGNATURE")] {
-        let bytes = packet::unarmor(armored, kind).unwrap();
+    for (whole, kind) in [(ED_KEY, "PUBLIC KEY BLOCK"), (ED_SIGNATURE, "SIGNATURE")] {
+        let bytes = packet::unarmor(whole, kind).unwrap();
         for length in 0..bytes.len() {
-            let text = engine.encode(&bytes[..length]);
-            let text = format!("-----BEGIN PGP {kind}-----\n\n{text}\n-----END PGP {kind}-----\n");
+            let text = armored(kind, &bytes[..length]);
             if kind == "SIGNATURE" {
                 assert!(ring.verify(MESSAGE, &text).is_err(), "{length}");
             } else {
