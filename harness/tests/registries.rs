@@ -251,3 +251,55 @@ fn a_daemon_that_is_killed_while_cargo_fetches_takes_cargo_along_and_the_next_bu
     registry.server().assert_requests(&path, 2);
     user.env.finish();
 }
+
+#[test]
+fn crates_that_are_downloaded_are_told_with_their_sizes_also_to_programs() {
+    let registry = Registry::start();
+    registry.publish("one", "1.0.0", "pub const ONE: u32 = 1;\n", &[]);
+    let seven = "pub fn seven() -> u32 { 6 + one::ONE }\n";
+    registry.publish("seven", "1.0.0", seven, &["one"]);
+    let cache = tempfile::tempdir().unwrap();
+    let user = User::of(cache.path());
+    let project = user.app("[dependencies]\nseven = \"1\"\none = \"1\"\n");
+    project.write("Cargo.lock", &registry.lock_of("app", CRATES_IO));
+    user.write("config.toml", &registry.in_place_of_crates_io());
+    let told = |arguments: &[&str]| {
+        let command = user.command(&project, arguments);
+        // Words with colours are the same words.
+        let run = command.env("CARGO_TERM_COLOR", "always").run();
+        let run = run.expect_success();
+        let messages: Vec<serde_json::Value> = run
+            .stdout()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .filter(|message: &serde_json::Value| message["reason"] == "download")
+            .collect();
+        (run, messages)
+    };
+    let (run, messages) = told(&["build", "--locked", "--message-format", "json"]);
+    assert_eq!(messages.len(), 2, "{run}");
+    for name in ["one", "seven"] {
+        let file = format!("{name}-1.0.0.crate");
+        let size = fs::metadata(find(&cache.path().join("cargo/v1/registry/cache"), &file));
+        let size = size.unwrap().len();
+        assert!(
+            run.stderr().contains(&format!("{file} ({size} B in ")),
+            "{run}"
+        );
+        let message = messages.iter().find(|message| message["file"] == file);
+        let message = message.unwrap();
+        assert_eq!(message["state"], "done", "{message}");
+        assert_eq!(message["bytes"], size, "{message}");
+        assert!(message["millis"].is_u64(), "{message}");
+        assert_eq!(message["url"], CRATES_IO.trim_start_matches("registry+"));
+    }
+    assert!(run.stderr().contains(" 2 crates ("), "{run}");
+    // What cargo says of them is said already, and its bars are for nobody.
+    for words in ["v1.0.0 (registry", "Downloading", "\r"] {
+        assert!(!run.stderr().contains(words), "{run}");
+    }
+    let (run, messages) = told(&["build", "--release", "--message-format", "json"]);
+    assert_eq!(messages.len(), 0, "{run}");
+    assert!(!run.stderr().contains("ownload"), "{run}");
+    user.env.finish();
+}

@@ -8,12 +8,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
+use tokio::time::timeout;
 use vx_proto::command::{BuildEvent, BuildKind, BuildRequest, Selection};
 use vx_toolchain::Toolchain;
 
 use crate::cargo_home::CargoHome;
+use crate::cargo_words::{Piece, Pieces};
+use crate::crate_downloads::{CrateDownloads, PACE};
 use crate::missing;
 use crate::report::Reporter;
 use crate::tether;
@@ -53,6 +56,26 @@ pub(crate) struct Answers {
     pub(crate) config: String,
 }
 
+/// What of cargo's words a client is told.
+#[derive(Clone, Copy)]
+enum Told<'a> {
+    /// All of them.
+    All(&'a Reporter),
+    /// What they say of downloads.
+    Downloads(&'a Reporter),
+    /// Nothing.
+    Nothing,
+}
+
+impl<'a> Told<'a> {
+    fn of_downloads(self) -> Option<&'a Reporter> {
+        match self {
+            Told::All(reporter) | Told::Downloads(reporter) => Some(reporter),
+            Told::Nothing => None,
+        }
+    }
+}
+
 /// The cargo of one toolchain, in the directory and the environment of one request.
 pub(crate) struct Cargo<'a> {
     pub(crate) toolchain: &'a Toolchain,
@@ -64,7 +87,7 @@ impl Cargo<'_> {
     /// Runs what a plan needs; what cargo says meanwhile goes to `reporter`.
     pub(crate) async fn answers(&self, reporter: &Reporter) -> Result<Answers, CargoError> {
         // The unit graph first: it may write Cargo.lock and download packages, which the other two then find.
-        let unit_graph = match self.run(self.unit_graph(), Some(reporter)).await {
+        let unit_graph = match self.run(self.unit_graph(), Told::All(reporter)).await {
             Err(CargoError::Refused { status, message }) => {
                 if missing::is_offline_failure(&message) {
                     self.tell_what_is_missing(reporter).await;
@@ -74,8 +97,9 @@ impl Cargo<'_> {
             other => other?,
         };
         let (metadata, config) = tokio::join!(
-            self.run(self.metadata(), None),
-            self.run(self.config(), None)
+            // It may want packages that no unit is of.
+            self.run(self.metadata(), Told::Downloads(reporter)),
+            self.run(self.config(), Told::Nothing)
         );
         Ok(Answers {
             unit_graph,
@@ -92,7 +116,7 @@ impl Cargo<'_> {
             command.arg("--manifest-path").arg(path);
         }
         // Without a lock file nobody knows what would be needed.
-        let Ok(manifest) = self.run(command, None).await else {
+        let Ok(manifest) = self.run(command, Told::Nothing).await else {
             return;
         };
         let lock = Path::new(manifest.trim_end()).with_file_name("Cargo.lock");
@@ -192,11 +216,13 @@ impl Cargo<'_> {
         command
     }
 
-    async fn run(
-        &self,
-        mut command: Command,
-        reporter: Option<&Reporter>,
-    ) -> Result<String, CargoError> {
+    async fn run(&self, mut command: Command, told: Told<'_>) -> Result<String, CargoError> {
+        if told.of_downloads().is_some() {
+            // Nothing else says how much is to come.
+            command
+                .env("CARGO_TERM_PROGRESS_WHEN", "always")
+                .env("CARGO_TERM_PROGRESS_WIDTH", "120");
+        }
         let failed = |source| CargoError::Run {
             program: self.toolchain.cargo.clone(),
             source,
@@ -213,10 +239,8 @@ impl Cargo<'_> {
         };
         let mut printed = Vec::new();
         let mut limited = stdout.take(OUTPUT_LIMIT);
-        let (read, said) = tokio::join!(
-            limited.read_to_end(&mut printed),
-            self.relay(stderr, reporter)
-        );
+        let (read, said) =
+            tokio::join!(limited.read_to_end(&mut printed), self.relay(stderr, told));
         read.map_err(failed)?;
         let status = child.wait().await.map_err(failed)?;
         if !status.success() {
@@ -231,20 +255,41 @@ impl Cargo<'_> {
     }
 
     /// Passes on what cargo says, line by line, and returns the last lines of it.
-    async fn relay(
-        &self,
-        stderr: impl tokio::io::AsyncRead + Unpin,
-        reporter: Option<&Reporter>,
-    ) -> String {
+    async fn relay(&self, stderr: impl AsyncRead + Unpin, told: Told<'_>) -> String {
         const KEPT: usize = 16 << 10;
-        let mut lines = BufReader::new(stderr);
+        let mut pieces = Pieces::new(stderr);
+        let mut downloads = told
+            .of_downloads()
+            .map(|reporter| CrateDownloads::new(reporter, self.request, self.home.downloads()));
         let mut kept = String::new();
-        let mut line = Vec::new();
-        while let Ok(1..) = lines.read_until(b'\n', &mut line).await {
-            let text = self
-                .home
-                .translate(String::from_utf8_lossy(&line).into_owned());
-            if let Some(reporter) = reporter {
+        loop {
+            let piece = match &mut downloads {
+                Some(downloads) if downloads.is_behind() => {
+                    match timeout(PACE, pieces.next()).await {
+                        Ok(piece) => piece,
+                        Err(_) => {
+                            downloads.catch_up();
+                            continue;
+                        }
+                    }
+                }
+                _ => pieces.next().await,
+            };
+            let text = match piece {
+                Ok(Some(Piece::Line(line))) => self.home.translate(line),
+                Ok(Some(Piece::Bar(bar))) => {
+                    if let Some(downloads) = &mut downloads {
+                        downloads.bar(&bar);
+                    }
+                    continue;
+                }
+                Ok(None) | Err(_) => break,
+            };
+            let is_told = match &mut downloads {
+                Some(downloads) => downloads.line(&text).await,
+                None => true,
+            };
+            if let (false, Told::All(reporter)) = (is_told, told) {
                 reporter.cargo_says(text.as_bytes()).await;
             }
             kept.push_str(&text);
@@ -255,7 +300,9 @@ impl Cargo<'_> {
                     .unwrap_or(0);
                 kept.drain(..cut);
             }
-            line.clear();
+        }
+        if let Some(downloads) = &mut downloads {
+            downloads.end().await;
         }
         kept
     }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::toolchain::{Download, ToolchainInfo, ToolchainRequest};
+use crate::toolchain::{Crates, Download, ToolchainInfo, ToolchainRequest};
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -291,6 +291,8 @@ pub enum BuildEvent {
     Toolchain(Box<ToolchainInfo>),
     /// A file is being downloaded.
     Download(Download),
+    /// Crates are being downloaded; each one is told by [`Download`](Self::Download) when it is there.
+    Crates(Crates),
 }
 
 /// Where a finished unit came from.

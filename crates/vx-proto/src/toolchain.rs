@@ -95,6 +95,23 @@ pub struct Download {
     pub state: DownloadState,
 }
 
+/// The downloads of crates by cargo, all of them together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crates {
+    /// Those that have come.
+    pub done: u32,
+    /// Those that are still to come.
+    pub pending: u32,
+    /// Bytes that have come.
+    pub bytes: u64,
+    /// Bytes that are still to come, of those crates whose size is known.
+    pub pending_bytes: Option<u64>,
+    /// How long it has taken, in milliseconds.
+    pub millis: u64,
+    /// Whether nothing more comes.
+    pub is_over: bool,
+}
+
 /// How far a download is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DownloadState {

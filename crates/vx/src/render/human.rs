@@ -93,6 +93,12 @@ impl<W: Write> Human<W> {
                     self.write(&line);
                 }
             }
+            BuildEvent::Crates(crates) => {
+                let line = self.downloads.crates(crates);
+                if let Some(line) = line.filter(|_| self.verbosity > Verbosity::Quiet) {
+                    self.write(&line);
+                }
+            }
             BuildEvent::Status(_)
             | BuildEvent::Explained(_)
             | BuildEvent::Toolchain(_)

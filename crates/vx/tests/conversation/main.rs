@@ -6,13 +6,15 @@ mod daemon;
 #[path = "../place/mod.rs"]
 mod place;
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use daemon_rpc::EndStatus;
 use vx_proto::PROTOCOL_VERSION;
 use vx_proto::command::{BuildEvent, BuildKind, Command, ServiceStatus, StatusReport};
+use vx_proto::toolchain::{Crates, Download, DownloadState};
 
 use daemon::{Daemon, Script, artifact};
 use place::Place;
@@ -53,6 +55,35 @@ fn wait(child: &mut Child) -> ExitStatus {
         panic!("vx hangs");
     }
     child.wait().unwrap()
+}
+
+/// What a command shows on a terminal of 80 columns.
+fn on_a_terminal(mut command: std::process::Command) -> String {
+    let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
+    let screen = rustix::pty::openpt(flags).unwrap();
+    rustix::pty::grantpt(&screen).unwrap();
+    rustix::pty::unlockpt(&screen).unwrap();
+    let name = rustix::pty::ptsname(&screen, Vec::new()).unwrap();
+    let name = name.into_string().unwrap();
+    let terminal = File::options().read(true).write(true).open(name).unwrap();
+    let size = rustix::termios::Winsize {
+        ws_row: 24,
+        ws_col: 80,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    rustix::termios::tcsetwinsize(&terminal, size).unwrap();
+    let mut child = command.stderr(terminal).spawn().unwrap();
+    // With it goes the last one of ours that writes there.
+    drop(command);
+    let reader = std::thread::spawn(move || {
+        let (mut screen, mut shown) = (File::from(screen), Vec::new());
+        // Ends with an error when nobody writes there any more.
+        let _ended = screen.read_to_end(&mut shown);
+        String::from_utf8(shown).unwrap()
+    });
+    assert!(wait(&mut child).success());
+    reader.join().unwrap()
 }
 
 fn interrupt(child: &Child) {
@@ -139,6 +170,52 @@ fn the_request_carries_options_and_environment() {
         request
             .env
             .contains(&("SPECIAL".to_owned(), "kept".to_owned()))
+    );
+}
+
+#[test]
+fn on_a_terminal_crates_have_one_line_that_goes_away() {
+    let crates = |done, pending, is_over| {
+        BuildEvent::Crates(Crates {
+            done,
+            pending,
+            bytes: 2048,
+            pending_bytes: Some(4096),
+            millis: 1000,
+            is_over,
+        })
+    };
+    let came = BuildEvent::Download(Download {
+        file: "one-1.0.0.crate".to_owned(),
+        url: "https://r".to_owned(),
+        state: DownloadState::Done {
+            bytes: 2048,
+            millis: 900,
+        },
+    });
+    let events = vec![crates(1, 2, false), came, crates(3, 0, true), summary(true)];
+    let mut place = Place::new();
+    place.set("TERM", "xterm");
+    let _daemon = Daemon::start(&place, Script::Say(events, EndStatus::Exit(0)));
+    let shown = on_a_terminal(place.command(&["build"]));
+    let moving = "] 1/3 crates, 2.00 KiB, 2.00 KiB/s, 2s left";
+    let (before, after) = shown.split_once(" 3 crates (").unwrap();
+    assert!(before.contains(moving), "{shown:?}");
+    assert!(before.contains(" Downloading"), "{shown:?}");
+    // It is gone when the last line is there, and none of the crates had one.
+    assert!(
+        after.starts_with("2.00 KiB in 1.00s, 2.00 KiB/s)"),
+        "{shown:?}"
+    );
+    assert!(!after.contains("Downloading"), "{shown:?}");
+    assert!(!shown.contains("one-1.0.0"), "{shown:?}");
+    // Nobody watches, so it is told as in a log.
+    let place = Place::new();
+    let events = vec![crates(1, 2, false), crates(3, 0, true)];
+    let _daemon = Daemon::start(&place, Script::Say(events, EndStatus::Exit(0)));
+    assert_eq!(
+        place.outcome(&["build"]),
+        "  Downloaded 3 crates (2.00 KiB in 1.00s, 2.00 KiB/s)\nexit code 0\n"
     );
 }
 
