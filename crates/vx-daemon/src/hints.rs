@@ -113,6 +113,16 @@ pub(crate) fn of_toolchain(error: &ToolchainError) -> Vec<String> {
                 ..
             } => "VX_DIST_KEY names a file with the keys of a server of your own; nothing was installed"
                 .to_owned(),
+            DistError::Signature {
+                source: SignatureError::Weak(_),
+                ..
+            } => "without VX_DIST_KEY, a release with such a signature counts as one without; nothing was installed"
+                .to_owned(),
+            DistError::Signature {
+                source: SignatureError::Expired(_) | SignatureError::Revoked(_),
+                ..
+            } => "ask those who run the server for the key that they sign with now, and put it into the file that VX_DIST_KEY names; nothing was installed"
+                .to_owned(),
             DistError::Signature { .. } => {
                 "the manifest or its signature was changed on the way, or on the server; nothing was installed"
                     .to_owned()

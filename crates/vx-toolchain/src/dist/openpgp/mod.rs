@@ -3,8 +3,9 @@
 //! The format is that of RFC 9580 (<https://www.rfc-editor.org/rfc/rfc9580>); its sections are named below.
 //! What is understood is version 4, binary documents, RSA and Ed25519, SHA-256 to SHA-512; everything else is refused.
 //! Every key of a [`KeyRing`] is trusted with signatures, as long as it is in there: whoever gives the ring says so.
-//! Expiry, revocation and the web of trust are not looked at.
+//! What its owner says of a key counts: that it expires, and that it was revoked. The web of trust is not looked at.
 
+mod limits;
 mod packet;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::fmt;
 use ring::digest::{self, digest};
 use ring::signature;
 
+use limits::Limits;
 use packet::{Packet, Reader};
 
 /// The key of the Rust project for releases, from <https://static.rust-lang.org/rust-key.gpg.ascii>, without the part that cannot sign.
@@ -39,6 +41,12 @@ pub enum SignatureError {
     /// It is over a hash that can be made to fit something else, so that it proves nothing about the content.
     #[error("it was made over {0}, which proves nothing any more")]
     Weak(&'static str),
+    /// The signature is younger than its key was to become.
+    #[error("it was made with the key {0} after that had expired")]
+    Expired(Fingerprint),
+    /// The owner of the key has taken it back.
+    #[error("it was made with the key {0}, which its owner has revoked")]
+    Revoked(Fingerprint),
     /// The signature is one of something else.
     #[error("it is not a signature of this content by the key {0}")]
     Wrong(Fingerprint),
@@ -75,7 +83,10 @@ pub struct KeyRing {
 #[derive(Clone, Debug)]
 struct Key {
     fingerprint: Fingerprint,
+    /// When it was made, in seconds since 1970.
+    created: u32,
     material: Material,
+    limits: Limits,
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +97,14 @@ enum Material {
 
 /// A signature (5.2.3), not yet checked.
 struct Signature {
+    /// What it is about (5.2.1).
+    kind: u8,
+    /// When it was made, in seconds since 1970.
+    created: u32,
+    /// Of a signature about a key: after how many seconds of its life that expires.
+    key_expires: Option<u32>,
+    /// Of a revocation: what for.
+    reason: Option<u8>,
     algorithm: u8,
     hash: u8,
     /// What is hashed behind the content (5.2.4).
@@ -116,21 +135,16 @@ impl KeyRing {
     ///
     /// Text without keys that can be used.
     pub fn parse(text: &str) -> Result<KeyRing, SignatureError> {
-        let mut keys = Vec::new();
-        for packet in packet::all(&packet::unarmor(text, "PUBLIC KEY BLOCK")?)? {
-            if matches!(packet.tag, packet::PUBLIC_KEY | packet::PUBLIC_SUBKEY) {
-                keys.extend(Key::parse(&packet)?);
-            }
-        }
+        let keys = limits::keys(&packet::all(&packet::unarmor(text, "PUBLIC KEY BLOCK")?)?)?;
         match keys.is_empty() {
             true => Err(SignatureError::NoKey),
             false => Ok(KeyRing { keys }),
         }
     }
 
-    /// Whether the key with this fingerprint is in the ring.
+    /// Whether the key with this fingerprint is in the ring, and was not taken back with all that it signed.
     pub fn has(&self, fingerprint: &str) -> bool {
-        let mut keys = self.keys.iter();
+        let mut keys = self.keys.iter().filter(|key| !key.limits.is_void());
         keys.any(|key| key.fingerprint.to_string() == fingerprint)
     }
 
@@ -159,6 +173,15 @@ impl KeyRing {
     }
 
     fn check(&self, content: &[u8], made: &Signature) -> Result<Fingerprint, SignatureError> {
+        if made.kind != 0 {
+            let text = format!("a signature of kind {:#04x}", made.kind);
+            return Err(SignatureError::Unsupported(text));
+        }
+        if made.created == 0 {
+            return Err(SignatureError::Malformed(
+                "it does not say when it was made",
+            ));
+        }
         let Some(issuer) = &made.issuer else {
             return Err(SignatureError::Unsupported(
                 "a signature that does not name its key".to_owned(),
@@ -171,7 +194,10 @@ impl KeyRing {
             return Err(SignatureError::Weak(hash));
         }
         match key.material.made(content, made)? {
-            true => Ok(key.fingerprint.clone()),
+            true => {
+                key.limits.allow(made.created, &key.fingerprint)?;
+                Ok(key.fingerprint.clone())
+            }
             false => Err(SignatureError::Wrong(key.fingerprint.clone())),
         }
     }
@@ -184,7 +210,7 @@ impl Key {
         if reader.byte()? != 4 {
             return Ok(None);
         }
-        let _created = reader.take(4)?;
+        let created = reader.long()?;
         let material = match reader.byte()? {
             algorithm if RSA.contains(&algorithm) => Material::Rsa {
                 n: reader.number()?.to_vec(),
@@ -203,14 +229,13 @@ impl Key {
             ED25519 => Material::Ed25519(reader.take(32)?.to_vec()),
             _ => return Ok(None),
         };
-        let length = u16::try_from(packet.body.len())
-            .map_err(|_| SignatureError::Malformed("a key is too long"))?;
-        let hashed = [&[0x99][..], &length.to_be_bytes(), &packet.body].concat();
         // Names keys and nothing else; a second key of the same name would have to be in the same ring.
-        let name = digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &hashed);
+        let name = digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &packet.framed_key()?);
         Ok(Some(Key {
             fingerprint: Fingerprint(name.as_ref().to_vec()),
+            created,
             material,
+            limits: Limits::default(),
         }))
     }
 }
@@ -223,6 +248,8 @@ impl Material {
         match self {
             Material::Rsa { n, e } if RSA.contains(&made.algorithm) => {
                 let parameters = match made.hash {
+                    // What owners say of their keys is as old as these are, and bounds the trust in them only.
+                    2 => &signature::RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
                     8 => &signature::RSA_PKCS1_2048_8192_SHA256,
                     9 => &signature::RSA_PKCS1_2048_8192_SHA384,
                     10 => &signature::RSA_PKCS1_2048_8192_SHA512,
@@ -279,7 +306,7 @@ fn padded(number: &[u8], length: usize) -> Result<Vec<u8>, SignatureError> {
 }
 
 impl Signature {
-    /// A signature of version 4 of a binary document (5.2.3).
+    /// A signature of version 4 (5.2.3).
     fn parse(packet: &Packet) -> Result<Signature, SignatureError> {
         let mut reader = Reader::new(&packet.body);
         let version = reader.byte()?;
@@ -288,10 +315,6 @@ impl Signature {
             return Err(SignatureError::Unsupported(text));
         }
         let kind = reader.byte()?;
-        if kind != 0 {
-            let text = format!("a signature of kind {kind:#04x}");
-            return Err(SignatureError::Unsupported(text));
-        }
         let (algorithm, hash) = (reader.byte()?, reader.byte()?);
         let length = reader.short()?;
         let hashed = reader.take(length.into())?;
@@ -301,15 +324,21 @@ impl Signature {
         trailer.extend(end.to_be_bytes());
         let length = reader.short()?;
         let unhashed = reader.take(length.into())?;
-        let mut issuer = None;
+        let (mut created, mut key_expires, mut reason, mut issuer) = (0, None, None, None);
         // What is not hashed may be changed by anybody, and is good for nothing but finding the key.
         for (area, is_hashed) in [(hashed, true), (unhashed, false)] {
             for part in packet::subpackets(area)? {
                 match part.tag {
+                    2 if is_hashed => created = Reader::new(&part.body).long()?,
+                    // None is none, and so is 0.
+                    9 if is_hashed => {
+                        key_expires = Some(Reader::new(&part.body).long()?).filter(|s| *s > 0);
+                    }
+                    29 if is_hashed => reason = part.body.first().copied(),
                     // A fingerprint with its version, which is longer and preferred, or an id.
                     33 => issuer = part.body.get(1..).map(|name| Fingerprint(name.to_vec())),
                     16 => issuer = issuer.or_else(|| Some(Fingerprint(part.body.clone()))),
-                    // The time, the expiry, notations, preferences, and who signed in whose name.
+                    // Notations, preferences, and who signed in whose name.
                     2..=35 => {}
                     tag if part.is_critical && is_hashed => {
                         let text = format!("a critical subpacket of type {tag}");
@@ -321,6 +350,10 @@ impl Signature {
         }
         let _first_bytes_of_the_hash = reader.take(2)?;
         Ok(Signature {
+            kind,
+            created,
+            key_expires,
+            reason,
             algorithm,
             hash,
             trailer,

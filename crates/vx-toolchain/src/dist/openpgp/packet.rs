@@ -8,6 +8,7 @@ use super::SignatureError;
 pub(super) const SIGNATURE: u8 = 2;
 pub(super) const PUBLIC_KEY: u8 = 6;
 pub(super) const PUBLIC_SUBKEY: u8 = 14;
+pub(super) const USER_ID: u8 = 13;
 
 /// A packet, or a subpacket of a signature.
 pub(super) struct Packet {
@@ -15,6 +16,15 @@ pub(super) struct Packet {
     /// Of subpackets only: whoever does not know the type must not accept the whole.
     pub(super) is_critical: bool,
     pub(super) body: Vec<u8>,
+}
+
+impl Packet {
+    /// What is hashed of a key of version 4 (5.2.4).
+    pub(super) fn framed_key(&self) -> Result<Vec<u8>, SignatureError> {
+        let length = u16::try_from(self.body.len())
+            .map_err(|_| SignatureError::Malformed("a key is too long"))?;
+        Ok([&[0x99][..], &length.to_be_bytes(), &self.body].concat())
+    }
 }
 
 /// The bytes of text between lines that say `kind` (6.2); the checksum is not looked at, as 6.1 advises.
@@ -119,6 +129,11 @@ impl<'a> Reader<'a> {
     pub(super) fn short(&mut self) -> Result<u16, SignatureError> {
         let bytes = self.take(2)?;
         Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
+    }
+
+    pub(super) fn long(&mut self) -> Result<u32, SignatureError> {
+        let bytes = self.take(4)?.iter();
+        Ok(bytes.fold(0, |number, byte| number << 8 | u32::from(*byte)))
     }
 
     /// The length of a packet of the newer kind, or of a subpacket (4.2.1).

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const MESSAGE: &[u8] = include_bytes!("message.txt");
+pub(super) const MESSAGE: &[u8] = include_bytes!("message.txt");
 const RSA_KEY: &str = include_str!("rsa3072.key.asc");
 const RSA_SIGNATURE: &str = include_str!("rsa3072.sig.asc");
 const RSA_NAME: &str = "64EFC38FD25A513224258C76EC358F37129519DE";
@@ -10,7 +10,7 @@ const ED_KEY: &str = include_str!("ed25519.key.asc");
 const ED_SIGNATURE: &str = include_str!("ed25519.sig.asc");
 const ED_NAME: &str = "3133A6A6CA1AB47FC7AB2E98F24B1D9B75045EE6";
 
-fn armored(kind: &str, bytes: &[u8]) -> String {
+pub(super) fn armored(kind: &str, bytes: &[u8]) -> String {
     use base64::Engine as _;
     let text = base64::engine::general_purpose::STANDARD.encode(bytes);
     format!("-----BEGIN PGP {kind}-----\n\n{text}\n-----END PGP {kind}-----\n")
@@ -89,6 +89,36 @@ fn a_signature_over_sha1_proves_nothing_and_excuses_nothing() {
         let error = rsa.verify(b"manifest", &both).unwrap_err();
         assert!(matches!(error, SignatureError::Wrong(_)), "{error}");
     }
+}
+
+#[test]
+fn a_signature_has_to_say_when_it_was_made_and_of_what() {
+    // Of version 4, over SHA-512, with the name of the key where anybody may put it.
+    let signature = |kind: u8, hashed: &[u8]| {
+        let name = [&[9, 16][..], &[7; 8]].concat();
+        let lengths = [
+            &[4, kind, 22, 10, 0, hashed.len() as u8][..],
+            hashed,
+            &[0, 10],
+        ]
+        .concat();
+        let body = [lengths, name, vec![0, 0]].concat();
+        let packet = [&[0xc2, body.len() as u8][..], &body].concat();
+        armored("SIGNATURE", &packet)
+    };
+    let ring = KeyRing::parse(ED_KEY).unwrap();
+    let error = |text: &str| ring.verify(MESSAGE, text).unwrap_err();
+    let time = [5, 2, 0, 0, 0, 1];
+    assert!(matches!(
+        error(&signature(0, &time)),
+        SignatureError::UnknownKey(_)
+    ));
+    assert_eq!(
+        error(&signature(0, &[])),
+        SignatureError::Malformed("it does not say when it was made")
+    );
+    let other = error(&signature(0x10, &time)).to_string();
+    assert!(other.contains("a signature of kind 0x10"), "{other}");
 }
 
 #[test]
