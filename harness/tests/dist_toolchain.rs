@@ -7,13 +7,15 @@ mod signer;
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use harness::Project;
 use harness::dist::{host, installed, made_up, vx};
 use harness::registry::{CRATES_IO, Registry};
-use vx_testkit::{Flavour, HttpFixture, RustDist, TestEnv};
+use vx_testkit::{Flavour, HttpFixture, RustDist, TestEnv, wait_until};
 
+/// How long something may take to appear on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Guards against a build that hangs while many others run.
 const LIMIT: Duration = Duration::from_secs(250);
 
@@ -274,5 +276,43 @@ fn nothing_is_fetched_for_those_who_forbade_it() {
         "{run}"
     );
     assert_eq!(dist.server().requests().len(), 0);
+    env.finish();
+}
+
+#[test]
+fn a_toolchain_that_nobody_has_used_for_months_is_removed() {
+    let dist = made_up(1).start();
+    let env = TestEnv::vx();
+    let cache = tempfile::tempdir().unwrap();
+    let vx = |arguments: &[&str]| {
+        let command = vx(&env, &dist, cache.path()).args(arguments.iter().copied());
+        command.run().expect_success()
+    };
+    vx(&["toolchain", "install", "stable"]);
+    vx(&["kill"]);
+    let months = Duration::from_secs(100 * 24 * 3600);
+    let then = SystemTime::now() - months;
+    let of = |name: &str| {
+        let entries = fs::read_dir(cache.path().join("toolchains/v1").join(name));
+        let mut entries = entries.unwrap().map(|entry| entry.unwrap().path());
+        entries.next().unwrap()
+    };
+    let lease = fs::File::options().write(true).open(of("lease")).unwrap();
+    lease.set_modified(then).unwrap();
+    let record = of("channels");
+    let mut channel: serde_json::Value =
+        serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    let since = then.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    channel["resolved"] = since.as_secs().into();
+    fs::write(&record, channel.to_string()).unwrap();
+    // The first command of a daemon is when it looks.
+    let shown = vx(&["toolchain", "list"]);
+    assert!(shown.stdout().contains("1.99.0"), "{shown}");
+    wait_until("nothing of the toolchain", PATIENCE, || {
+        match installed(cache.path()).as_slice() {
+            [] => Ok(()),
+            left => Err(format!("{left:?}")),
+        }
+    });
     env.finish();
 }

@@ -69,7 +69,12 @@ impl CommandHandler for Service {
         };
         if self.state.active.fetch_sub(1, Ordering::Relaxed) == 1 {
             // After the client has its answer: nobody waits for this.
-            tokio::task::spawn_blocking(daemon_lifecycle::give_back);
+            let state = self.state.clone();
+            tokio::task::spawn_blocking(move || {
+                // What the command used was noted as used.
+                state.toolchains.collect_daily();
+                daemon_lifecycle::give_back();
+            });
         }
         if matches!(command, Command::Shutdown) {
             self.shutdown.cancel();

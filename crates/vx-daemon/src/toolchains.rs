@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use vx_download::{Cache, Options};
 use vx_proto::command::{BuildEvent, BuildRequest};
 use vx_proto::env::{EnvError, Settings, VX_DIST_KEY};
+use vx_proto::server;
 use vx_toolchain::dist::{
-    DEFAULT_SERVER, Dist, DistError, KeyRing, Lease, Mode, Record, Store, Wanted,
+    DEFAULT_SERVER, Dist, DistError, KeyRing, Lease, Mode, Record, Store, UNUSED, Wanted,
 };
 use vx_toolchain::{
     Choice, FindError, Found, Reason, Request, Rustup, RustupError, SelectError, Selection,
@@ -22,6 +23,8 @@ use crate::report::Reporter;
 
 /// A moving channel that was asked for longer ago is worth a word: releases come every six weeks.
 const OLD_SECONDS: u64 = 6 * 7 * 24 * 3600;
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// Why there is no toolchain.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ToolchainError {
@@ -91,6 +94,8 @@ pub(crate) struct Toolchains {
     directory: PathBuf,
     pub(crate) store: Store,
     cache: OnceLock<Cache>,
+    /// When unused ones were looked for last.
+    collected: Mutex<Option<Instant>>,
 }
 
 /// Whose toolchain it is about: the client's directory and environment.
@@ -159,6 +164,31 @@ impl Toolchains {
             store: Store::new(&directory),
             directory,
             cache: OnceLock::new(),
+            collected: Mutex::default(),
+        }
+    }
+
+    /// Removes toolchains that nobody has used for a long time, once a day. Blocks.
+    pub(crate) fn collect_daily(&self) {
+        let mut collected = self
+            .collected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if collected.is_some_and(|last| last.elapsed() < DAY) {
+            return;
+        }
+        *collected = Some(Instant::now());
+        drop(collected);
+        match self.store.collect() {
+            Ok(0) => {}
+            Ok(removed) => {
+                let days = UNUSED.as_secs() / DAY.as_secs();
+                let text = format!(
+                    "removed {removed} toolchains that nobody meant any more, or had used for {days} days"
+                );
+                server::log(crate::SERVICE, &text);
+            }
+            Err(error) => server::log(crate::SERVICE, &vx_proto::causes(&error)),
         }
     }
 

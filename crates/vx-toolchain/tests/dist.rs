@@ -4,12 +4,12 @@ mod server;
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use server::{Evil, Scene, component, programs, wanted, whole};
 use vx_download::{Options, Progress};
 use vx_testkit::HttpFault;
-use vx_toolchain::dist::{Dist, Event, Mode};
+use vx_toolchain::dist::{Dist, Event, Mode, UNUSED};
 
 const DATE: &str = "2020-01-02";
 
@@ -267,4 +267,45 @@ async fn what_a_killed_process_left_is_done_again() {
             .starts_with(b"#!")
     );
     assert!(!tmp.exists());
+}
+
+#[tokio::test]
+async fn what_nobody_has_used_for_long_is_collected_with_its_channel() {
+    let scene = Scene::new();
+    let store = scene.store();
+    assert_eq!(store.collect().unwrap(), 0);
+    let installed = scene.obtain(&[], Mode::Known).await.unwrap();
+    let lease = scene.dir.path().join("toolchains/v1/lease");
+    let lease = lease.join(&installed.record.id);
+    let channel = fs::read_dir(store.channels()).unwrap().next().unwrap();
+    let channel = channel.unwrap().path();
+    // As if it had been asked for, and used, so long ago.
+    let age = |age: Duration| {
+        let then = SystemTime::now() - age;
+        let mut record = installed.record.clone();
+        let since = then.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        record.resolved = since.as_secs();
+        fs::write(&channel, serde_json::to_vec(&record).unwrap()).unwrap();
+        let file = fs::File::options().write(true).open(&lease).unwrap();
+        file.set_modified(then).unwrap();
+    };
+    let day = Duration::from_secs(24 * 3600);
+    age(UNUSED - day);
+    assert_eq!(store.collect().unwrap(), 0);
+    age(UNUSED + day);
+    // Somebody has it, for however long.
+    assert_eq!(store.collect().unwrap(), 0);
+    assert!(installed.toolchain.rustc.is_file() && channel.exists());
+    let (record, lease_of) = (installed.record.clone(), installed.lease);
+    drop(lease_of);
+    // Whoever uses it now has used it.
+    drop(store.lease(&record.id).unwrap());
+    assert_eq!(store.collect().unwrap(), 0);
+    let file = fs::File::options().write(true).open(&lease).unwrap();
+    file.set_modified(SystemTime::now() - UNUSED - day).unwrap();
+    assert_eq!(store.collect().unwrap(), 1);
+    assert_eq!(scene.left(), nothing());
+    // The next one fetches it again, out of the download cache as far as that has it.
+    let again = scene.obtain(&[], Mode::Known).await.unwrap();
+    assert!(again.is_new);
 }

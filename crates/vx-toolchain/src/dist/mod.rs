@@ -28,7 +28,7 @@ pub use manifest::{Archive, Manifest};
 pub use openpgp::{Fingerprint, KeyRing, SignatureError};
 pub use record::{Receipt, Record};
 pub use signature::Vouched;
-pub use store::{Lease, Store};
+pub use store::{Lease, Store, UNUSED};
 pub use unpack::UnpackError;
 
 /// Where releases come from unless the user says otherwise; manifests name their archives below it.

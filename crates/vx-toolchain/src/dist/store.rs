@@ -6,6 +6,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,6 +16,9 @@ use super::error::DistError;
 use super::record::{Receipt, Record};
 use crate::find::Toolchain;
 use crate::name::Channel;
+
+/// A toolchain that nobody has used for so long is removed; cargo has the same measure for what it downloaded.
+pub const UNUSED: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// The toolchains beside a download cache.
 #[derive(Clone, Debug)]
@@ -127,6 +131,8 @@ impl Store {
         let file = self.open("lease", id)?;
         file.lock_shared()
             .map_err(DistError::store("lock", self.root.join("lease").join(id)))?;
+        // Where it cannot be noted, the toolchain may have to be fetched again one day.
+        let _noted = file.set_modified(SystemTime::now());
         // It may have been removed before the lock was there.
         Ok(self.receipt(id).map(|receipt| {
             let toolchain = receipt.toolchain(&self.sysroot(id));
@@ -213,12 +219,63 @@ impl Store {
         write(&self.receipt_path(id), receipt)
     }
 
-    /// Removes what no channel means any more, and what was left by those who were killed; what a build uses stays until the next time.
+    /// Removes what nobody has used for [`UNUSED`], what no channel means any more, and what was left by those who were killed; nothing while another process changes the store.
     ///
-    /// Returns how many toolchains were removed. Blocks.
+    /// Returns how many toolchains were removed. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    ///
+    /// A store that cannot be read or changed.
+    pub fn collect(&self) -> Result<u32, DistError> {
+        let is_there = self.root.join("installed").is_dir() && self.root.join("tmp").is_dir();
+        let turn = self.turn.clone().try_lock_owned();
+        let (true, Ok(turn)) = (is_there, turn) else {
+            return Ok(0);
+        };
+        let file = self.open(".", "lock")?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(0),
+            Err(TryLockError::Error(error)) => {
+                return Err(DistError::store("lock", self.root.join("lock"))(error));
+            }
+        }
+        self.sweep(&Lock {
+            _exclusive: file,
+            _turn: turn,
+        })
+    }
+
+    /// Whether nobody has used what `record` means for a long time, or asked for it.
+    fn is_unused(&self, record: &Record) -> bool {
+        let lease = fs::metadata(self.root.join("lease").join(&record.id));
+        let used = lease.and_then(|meta| meta.modified()).unwrap_or(UNIX_EPOCH);
+        let asked = UNIX_EPOCH + Duration::from_secs(record.resolved.min(u32::MAX.into()));
+        // A time that lies ahead is that of a clock that was wrong.
+        let age = used.max(asked).elapsed().unwrap_or_default();
+        age > UNUSED
+    }
+
+    /// As [`collect`](Self::collect), by one who has the lock; what a build uses stays until the next time.
     pub(crate) fn sweep(&self, lock: &Lock) -> Result<u32, DistError> {
-        let kept: Vec<String> = self.records().into_iter().map(|record| record.id).collect();
+        let (unused, kept): (Vec<_>, Vec<_>) = self
+            .records()
+            .into_iter()
+            .partition(|record| self.is_unused(record));
+        let mut kept: Vec<String> = kept.into_iter().map(|record| record.id).collect();
         let mut removed = 0;
+        for record in unused {
+            if kept.contains(&record.id) {
+                continue;
+            }
+            let is_installed = self.receipt(&record.id).is_some();
+            if is_installed && !self.remove(lock, &record.id)? {
+                kept.push(record.id);
+                continue;
+            }
+            removed += u32::from(is_installed);
+            self.remove_record(lock, &record)?;
+        }
         let installed = self.root.join("installed");
         let mut names: Vec<String> = names(&installed)?;
         names.iter_mut().for_each(|name| {
