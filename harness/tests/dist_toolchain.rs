@@ -205,6 +205,53 @@ fn many_homes_with_one_cache_cause_one_download_of_each_thing() {
 }
 
 #[test]
+fn targets_that_a_project_lists_come_with_its_toolchain() {
+    let wasm = "wasm32-unknown-unknown";
+    let library = |target: &str| format!("lib/rustlib/{target}/lib/libcore.rlib");
+    let dist = made_up(1)
+        .library_for(wasm, [(library(wasm), "core")])
+        .start();
+    let env = TestEnv::vx();
+    let cache = tempfile::tempdir().unwrap();
+    let project = project(&env);
+    let asks_for = |targets: &str| {
+        let file = format!("[toolchain]\nchannel = \"stable\"\ntargets = [{targets}]\n");
+        project.write("rust-toolchain.toml", &file);
+    };
+    let vx = |arguments: &[&str]| {
+        let command = vx(&env, &dist, cache.path()).args(arguments.iter().copied());
+        command.current_dir(project.dir()).run()
+    };
+    asks_for("");
+    vx(&["toolchain", "install"]).expect_success();
+    let tarball = format!("rust-std-{wasm}");
+    dist.server().assert_requests(dist.tarball(&tarball), 0);
+    asks_for(&format!("{wasm:?}"));
+    let shown = vx(&["toolchain", "show"]).expect_success();
+    let lacks = format!("lacks: target `{wasm}`; the next build fetches it");
+    assert!(shown.stdout().contains(&lacks), "{shown}");
+    // The programs are made up, so all that they can do is to be there.
+    vx(&["build"]);
+    dist.server().assert_requests(dist.tarball(&tarball), 1);
+    dist.server().assert_requests(dist.tarball("rustc"), 1);
+    let shown = vx(&["toolchain", "show"]).expect_success();
+    assert!(
+        shown.stdout().contains(&format!("targets: {wasm}")),
+        "{shown}"
+    );
+    assert!(!shown.stdout().contains("lacks"), "{shown}");
+    let sysroot = installed(cache.path()).into_iter();
+    let mut libraries = sysroot.map(|path| path.join(library(wasm)));
+    assert!(libraries.any(|path| path.is_file()));
+    // One that the release does not have.
+    let run = vx(&["build", "--target", "riscv64gc-unknown-none-elf"]);
+    let says = "`rust-std` of Rust 1.99.0 is not available for `riscv64gc-unknown-none-elf`";
+    assert!(run.stderr().contains(says), "{run}");
+    assert_eq!(run.code(), Some(1), "{run}");
+    env.finish();
+}
+
+#[test]
 fn a_server_of_ones_own_is_checked_with_a_key_of_ones_own() {
     let dist = made_up(1).start();
     let env = TestEnv::vx();

@@ -41,6 +41,10 @@ const SIGNS: &[(&[&str], &str)] = &[
         "an action sees its own workspace or package, its dependencies, the toolchain and /usr, and no other file; move the file into the workspace",
     ),
     (
+        &["target may not be installed"],
+        "vx fetches a toolchain with the targets that rust-toolchain.toml lists beside a `channel`: targets = [\"…\"]; `rustup target add` adds one to a toolchain of rustup",
+    ),
+    (
         &["No space left on device"],
         "the disk of the executor is full: free some space and build again",
     ),

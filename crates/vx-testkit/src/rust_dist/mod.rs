@@ -44,6 +44,8 @@ pub struct RustDistBuilder {
     target: String,
     date: String,
     components: Vec<Component>,
+    /// Standard libraries for other targets, by these.
+    libraries: Vec<(String, Component)>,
 }
 
 impl RustDist {
@@ -60,6 +62,7 @@ impl RustDist {
             target: target.into(),
             date: "2020-01-02".to_owned(),
             components: Vec::new(),
+            libraries: Vec::new(),
         }
     }
 
@@ -81,7 +84,8 @@ impl RustDist {
         &self.manifest
     }
 
-    /// The path of a component's tarball on the server.
+    /// The path of a component's tarball on the server; `rust-std-<target>` is the
+    /// standard library for another target.
     ///
     /// # Panics
     /// If there is no such component.
@@ -166,6 +170,24 @@ impl RustDistBuilder {
         }
     }
 
+    /// A made-up standard library for another target, of files like those of a
+    /// [`component`](Self::component).
+    pub fn library_for<P: Into<String>, C: AsRef<[u8]>>(
+        mut self,
+        target: impl Into<String>,
+        files: impl IntoIterator<Item = (P, C)>,
+    ) -> Self {
+        let files = files
+            .into_iter()
+            .map(|(path, content)| (path.into(), content.as_ref().to_vec()));
+        let library = Component {
+            name: "rust-std".to_owned(),
+            files: files.collect(),
+        };
+        self.libraries.push((target.into(), library));
+        self
+    }
+
     /// Packs everything and serves it.
     ///
     /// # Panics
@@ -232,6 +254,19 @@ impl RustDistBuilder {
                 );
                 tarballs.push((name.clone(), path.clone()));
             }
+            server.file(&path, packed);
+        }
+        for (target, library) in &self.libraries {
+            let name = format!("rust-std-{}-{target}", self.version);
+            let path = format!("/dist/{}/{name}.tar.gz", self.date);
+            let packed = library.pack(&name, target)?;
+            let _ = write!(
+                packages,
+                "\n[pkg.rust-std.target.{target}]\navailable = true\nurl = \"{}\"\nhash = \"{}\"\n",
+                server.url(&path),
+                hex(&packed)
+            );
+            tarballs.push((format!("rust-std-{target}"), path.clone()));
             server.file(&path, packed);
         }
         manifest += &packages;
