@@ -309,3 +309,33 @@ async fn what_nobody_has_used_for_long_is_collected_with_its_channel() {
     let again = scene.obtain(&[], Mode::Known).await.unwrap();
     assert!(again.is_new);
 }
+
+#[tokio::test]
+async fn an_archive_that_a_server_has_with_the_other_packing_only_is_fetched_so() {
+    let mut scene = Scene::new();
+    let gz = Scene::archive("rustc", DATE);
+    let xz = scene.repack(DATE);
+    // One that is there is preferred, and one that cannot be had now is there.
+    scene.options.retries.attempts = 2;
+    scene.server.fault_times(&gz, 2, HttpFault::Status(503));
+    let error = whole(&scene.obtain(&[], Mode::Known).await.unwrap_err());
+    assert!(error.contains("answered 503"), "{error}");
+    scene.server.assert_requests(&xz, 0);
+    scene.server.fault_times(&gz, 2, HttpFault::Status(404));
+    scene.server.fault_times(&xz, 1, HttpFault::Status(404));
+    let error = whole(&scene.obtain(&[], Mode::Known).await.unwrap_err());
+    assert!(error.contains(&gz), "{error}");
+    assert_eq!(scene.left(), nothing());
+    let installed = scene.obtain(&[], Mode::Known).await.unwrap();
+    let id = installed.record.id.clone();
+    drop(installed);
+    // It is known here with that packing, without any network.
+    let requests = scene.requests();
+    scene.store().condemn(&id).unwrap();
+    let again = scene.obtain(&[], Mode::Offline).await.unwrap();
+    assert!(again.is_new);
+    assert_eq!(scene.requests(), requests);
+    // Whoever gets the other one has the same toolchain.
+    let same = scene.obtain(&[], Mode::Newest).await.unwrap();
+    assert_eq!((same.record.id, same.is_new), (id, false));
+}

@@ -14,7 +14,7 @@ use super::manifest::{Archive, Manifest};
 use super::openpgp::KeyRing;
 use super::record::{self, Record};
 use super::resolve::{Resolved, download};
-use super::signature::Vouched;
+use super::signature::{Vouched, is_absence};
 use super::store::{Lease, Lock, Store, blocking};
 use super::work::Work;
 use crate::find::{Toolchain, is_too_old};
@@ -353,17 +353,15 @@ impl Dist {
                 return Err(DistError::Offline { name, missing });
             }
         }
-        let entries: Vec<Entry> = stream::iter(archives.to_vec())
+        let fetched: Vec<(Archive, Entry)> = stream::iter(archives.to_vec())
             .map(|archive| {
                 let (dist, tell) = (self.clone(), tell.clone());
-                async move {
-                    let file = archive.file_name();
-                    dist.fetch(file, &archive.url, archive.digest, &tell).await
-                }
+                async move { dist.fetch_archive(archive, &tell).await }
             })
             .buffered(DOWNLOADS)
             .try_collect()
             .await?;
+        let (archives, entries): (Vec<_>, Vec<_>) = fetched.into_iter().unzip();
         let abandon = Abandon(Arc::default());
         let work = Work {
             store: self.store.clone(),
@@ -371,7 +369,7 @@ impl Dist {
             name: name.clone(),
             server: self.server.clone(),
             record: record.clone(),
-            archives: archives.to_vec(),
+            archives,
             rustc: manifest.package_version("rustc").map(str::to_owned),
             cargo: manifest.package_version("cargo").map(str::to_owned),
             cancelled: abandon.0.clone(),
@@ -387,23 +385,62 @@ impl Dist {
         Ok(true)
     }
 
-    /// Names of archives that are not in the download cache.
-    async fn missing(&self, archives: &[Archive]) -> Result<Vec<String>, DistError> {
-        let (cache, archives) = (self.cache.clone(), archives.to_vec());
-        blocking(move || {
-            let mut missing = Vec::new();
-            for archive in &archives {
-                let found = cache.lookup(&archive.digest);
-                if found
-                    .map_err(|error| download(archive.file_name())(error))?
-                    .is_none()
-                {
-                    missing.push(archive.file_name().to_owned());
+    /// An archive with the packing that is here, or else that the server has, and which one that is.
+    async fn fetch_archive(
+        &self,
+        archive: Archive,
+        tell: &Tell,
+    ) -> Result<(Archive, Entry), DistError> {
+        let fetch = async |archive: Archive| {
+            let file = archive.file_name();
+            let entry = self.fetch(file, &archive.url, archive.digest, tell).await?;
+            Ok((archive, entry))
+        };
+        let Some(other) = archive.repacked() else {
+            return fetch(archive).await;
+        };
+        if !self.has(&archive).await? && self.has(&other).await? {
+            return fetch(other).await;
+        }
+        match fetch(archive).await {
+            Err(DistError::Download { what, source }) if is_absence(&source) => {
+                match fetch(other).await {
+                    // It has neither of them.
+                    Err(DistError::Download { source: no, .. }) if is_absence(&no) => {
+                        Err(DistError::Download { what, source })
+                    }
+                    other => other,
                 }
             }
-            Ok(missing)
+            result => result,
+        }
+    }
+
+    /// Whether an archive is in the download cache, with this packing.
+    async fn has(&self, archive: &Archive) -> Result<bool, DistError> {
+        let (cache, archive) = (self.cache.clone(), archive.clone());
+        blocking(move || {
+            let found = cache.lookup(&archive.digest);
+            let found = found.map_err(|error| download(archive.file_name())(error))?;
+            Ok(found.is_some())
         })
         .await
+    }
+
+    /// Names of archives that are not in the download cache, whatever their packing.
+    async fn missing(&self, archives: &[Archive]) -> Result<Vec<String>, DistError> {
+        let mut missing = Vec::new();
+        for archive in archives {
+            let is_here = self.has(archive).await?
+                || match archive.repacked() {
+                    Some(other) => self.has(&other).await?,
+                    None => false,
+                };
+            if !is_here {
+                missing.push(archive.file_name().to_owned());
+            }
+        }
+        Ok(missing)
     }
 }
 

@@ -62,9 +62,22 @@ pub struct Archive {
     pub url: String,
     /// What it is.
     pub digest: Digest,
+    /// The same with another packing, and what that is; for servers that keep one of them only.
+    pub other: Option<(String, Digest)>,
 }
 
 impl Archive {
+    /// The archive with the other packing, if there is one.
+    pub fn repacked(&self) -> Option<Archive> {
+        let (url, digest) = self.other.clone()?;
+        Some(Archive {
+            url,
+            digest,
+            other: None,
+            ..self.clone()
+        })
+    }
+
     /// The last part of its address, for people.
     pub fn file_name(&self) -> &str {
         self.url.rsplit('/').next().unwrap_or(&self.url)
@@ -194,35 +207,37 @@ impl Manifest {
     }
 
     fn archive(&self, server: &str, package: String, target: String) -> Result<Archive, DistError> {
-        let place = self
-            .place(&package, &target)
-            .filter(|place| place.available)
-            .and_then(|place| match (&place.url, &place.hash) {
-                // Two thirds larger than xz, and unpacked in a tenth of the memory and a third of the time.
-                (Some(url), Some(hash)) => Some((url, hash)),
-                _ => Some((place.xz_url.as_ref()?, place.xz_hash.as_ref()?)),
-            });
-        let Some((url, hash)) = place else {
+        let place = self.place(&package, &target);
+        let place = place.filter(|place| place.available);
+        // Two thirds larger than xz, and unpacked in a tenth of the memory and a third of the time.
+        let gz = place.and_then(|place| Some((place.url.as_ref()?, place.hash.as_ref()?)));
+        let xz = place.and_then(|place| Some((place.xz_url.as_ref()?, place.xz_hash.as_ref()?)));
+        let Some(first) = gz.or(xz) else {
             return Err(DistError::NotAvailable {
                 release: self.release().to_owned(),
                 component: package,
                 target,
             });
         };
-        let digest = format!("sha256:{hash}")
-            .parse()
-            .map_err(|error| DistError::Manifest {
+        let packed = |(url, hash): (&String, &String)| -> Result<(String, Digest), DistError> {
+            let digest = format!("sha256:{hash}").parse();
+            let digest = digest.map_err(|error| DistError::Manifest {
                 url: url.clone(),
                 source: Box::new(error),
             })?;
-        Ok(Archive {
-            url: match url.strip_prefix(DEFAULT_SERVER) {
+            let url = match url.strip_prefix(DEFAULT_SERVER) {
                 Some(rest) => format!("{server}{rest}"),
                 None => url.clone(),
-            },
+            };
+            Ok((url, digest))
+        };
+        let (url, digest) = packed(first)?;
+        Ok(Archive {
             package,
             target,
+            url,
             digest,
+            other: xz.filter(|_| gz.is_some()).map(packed).transpose()?,
         })
     }
 }
@@ -279,6 +294,9 @@ mod tests {
         let first = &archives.unwrap()[0];
         assert_eq!(first.url, "http://m/dist/rustc.tar.gz");
         assert_eq!(first.file_name(), "rustc.tar.gz");
+        let other = first.repacked().unwrap();
+        assert_eq!(other.url, "http://m/dist/rustc.tar.xz");
+        assert_eq!(other.repacked(), None);
     }
 
     #[test]

@@ -148,6 +148,7 @@ mod tests {
             target: "t".to_owned(),
             url: url.to_owned(),
             digest: Digest::sha256(package.as_bytes()),
+            other: None,
         };
         let first = id(&[archive("a", "x"), archive("b", "x")]);
         assert_eq!(first, id(&[archive("b", "y"), archive("a", "y")]));

@@ -99,7 +99,7 @@ impl Dist {
 }
 
 /// Whether the server says that it has no such file; stores of objects say 403 where nobody may list them.
-fn is_absence(error: &Error) -> bool {
+pub(super) fn is_absence(error: &Error) -> bool {
     match error {
         Error::Status { status, .. } => matches!(status, 403 | 404 | 410),
         Error::Read { source, .. } => source.kind() == std::io::ErrorKind::NotFound,

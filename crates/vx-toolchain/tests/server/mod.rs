@@ -6,7 +6,7 @@
 pub(crate) mod signer;
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -164,6 +164,27 @@ impl Scene {
                 .file(&format!("{dir}/channel-rust-stable.toml"), manifest)
                 .file(&format!("{dir}/channel-rust-stable.toml.sha256"), &sum);
         }
+    }
+
+    /// Lets the manifest say that `rustc` is there packed with xz as well, and serves it so. Returns the path of that.
+    pub(crate) fn repack(&self, date: &str) -> String {
+        let (mut tar, mut xz) = (Vec::new(), Vec::new());
+        let (_, gz) = programs("1.99.0")[0].clone();
+        let mut unpacked = flate2::read::GzDecoder::new(&gz[..]);
+        unpacked.read_to_end(&mut tar).unwrap();
+        let mut packed = liblzma::read::XzEncoder::new(&tar[..], 1);
+        packed.read_to_end(&mut xz).unwrap();
+        let path = Scene::archive("rustc", date).replace(".gz", ".xz");
+        let table = format!("[pkg.rustc.target.{}]\navailable = true\n", host_triple());
+        let more = format!(
+            "{table}xz_url = \"{}\"\nxz_hash = \"{}\"\n",
+            self.server.url(&path),
+            Digest::sha256(&xz).hex()
+        );
+        let manifest = String::from_utf8(self.manifest()).unwrap();
+        self.server.file(&path, xz);
+        self.publish(date, &manifest.replace(&table, &more));
+        path
     }
 
     /// The manifest that was published last.
