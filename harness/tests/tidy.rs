@@ -11,8 +11,9 @@ fn root() -> PathBuf {
 }
 
 /// The layer of each crate; a crate may depend on lower layers, and within layers 1 and 2 on those listed before it.
-const LAYERS: [(&str, u32); 18] = [
+const LAYERS: [(&str, u32); 19] = [
     ("daemon-contract", 0),
+    ("vx-digest", 0),
     ("daemon-lifecycle", 10),
     ("daemon-rpc", 11),
     ("vx-proto", 12),

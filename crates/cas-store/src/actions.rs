@@ -5,7 +5,7 @@
 use std::io::{self, Read, Write};
 
 use rustix::fs::{FlockOperation, Stat};
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::area::{self, Area};
 use crate::blob::{ATTEMPTS, is_regular, open_file};

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
-use vx_proto::{Digest, DigestFunction};
+use vx_digest::{Digest, DigestFunction};
 
 use crate::area::{self, Area};
 use crate::error::ReadError;

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, Stat};
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::actions::read_at_most;
 use crate::area::{self, Area, Found};

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::error::PutError;
 use crate::intake::Source;

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::sync::OnceLock;
 
-use vx_proto::{Digest, DigestFunction};
+use vx_digest::{Digest, DigestFunction};
 
 use crate::actions::read_record;
 use crate::blob::ATTEMPTS;

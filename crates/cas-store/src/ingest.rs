@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::OFlags;
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::blob::hash_file;
 use crate::error::{PlaceError, PutError};

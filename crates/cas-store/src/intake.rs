@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::error::PutError;
 use crate::stage::{Pending, Stored};

@@ -3,7 +3,7 @@
 //! Pure text; it knows nothing of file systems.
 //! The size stands in the name so that one `stat` finds what a crash truncated, without reading a byte.
 
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 /// Directories and files at a store's root, in the order of `STORE.md`.
 pub(crate) const FORMAT: &str = "format";

@@ -10,7 +10,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
 //! use cas_store::{Options, Store};
-//! use vx_proto::Digest;
+//! use vx_digest::Digest;
 //!
 //! let store = Store::open(&directory.path().join("store"), Options::default())?;
 //! let digest = Digest::of(b"content");

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::Stat;
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::layout::Kind;
 

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
-use vx_proto::{Digest, DigestFunction};
+use vx_digest::{Digest, DigestFunction};
 
 use crate::blob::{ATTEMPTS, Claim, hash_file};
 use crate::error::{PlaceError, PutError, ReadError};
@@ -197,7 +197,7 @@ impl Store {
 /// Hashes what is written.
 struct Tee<'a> {
     file: &'a mut File,
-    hasher: vx_proto::Hasher,
+    hasher: vx_digest::Hasher,
 }
 
 impl io::Write for Tee<'_> {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::error::ReadError;
 use crate::layout::{self, Kind};

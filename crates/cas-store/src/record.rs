@@ -29,7 +29,7 @@ pub(crate) fn decode<'a>(key: &str, bytes: &'a [u8]) -> Option<&'a [u8]> {
 }
 
 fn checksum(key: &str, payload: &[u8]) -> [u8; 32] {
-    let mut hasher = vx_proto::DigestFunction::Blake3.hasher();
+    let mut hasher = vx_digest::DigestFunction::Blake3.hasher();
     // No key contains a newline, so no key and payload look like another pair.
     hasher.update(key.as_bytes());
     hasher.update(b"\n");

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::sync::atomic::Ordering;
 
 use rustix::fs::Stat;
-use vx_proto::{Digest, DigestFunction};
+use vx_digest::{Digest, DigestFunction};
 
 use crate::area::Cursor;
 use crate::blob::ATTEMPTS;

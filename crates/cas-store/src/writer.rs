@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use vx_proto::{Digest, DigestFunction, Hasher};
+use vx_digest::{Digest, DigestFunction, Hasher};
 
 use crate::error::PutError;
 use crate::layout::Kind;

@@ -9,7 +9,7 @@ use std::sync::Barrier;
 
 use cas_store::{Options, PutError, Store};
 use tempfile::TempDir;
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 fn store() -> (TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();

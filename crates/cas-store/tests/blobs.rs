@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use cas_store::{Durability, Options, PutError, Store};
 use tempfile::TempDir;
-use vx_proto::{Digest, DigestFunction};
+use vx_digest::{Digest, DigestFunction};
 
 fn store() -> (TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();

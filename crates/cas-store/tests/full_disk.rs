@@ -12,7 +12,7 @@ use std::time::Duration;
 use cas_store::{GcOptions, Options, PutError, Store};
 use rustix::mount::MountFlags;
 use rustix::thread::UnshareFlags;
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 /// Names the directory that holds the small file system, in the child.
 const SMALL_DISK: &str = "CAS_STORE_TEST_SMALL_DISK";

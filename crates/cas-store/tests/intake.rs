@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cas_store::{Durability, Options, PutError, Source, Sources, Store};
 use tempfile::TempDir;
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 fn open(path: &Path) -> Store {
     let options = Options {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cas_store::{Durability, GcOptions, Options, Store};
-use vx_proto::{Digest, DigestFunction};
+use vx_digest::{Digest, DigestFunction};
 
 /// A small generator with a known sequence, so that a failing seed can be run again.
 struct Random(u64);

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use cas_store::{Options, PlaceError, Placed, PutError, Store};
 use tempfile::TempDir;
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 fn store() -> (TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();

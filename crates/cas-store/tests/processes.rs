@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use cas_store::{Options, Store};
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 /// Names the store that a child is to write into.
 const CHILD_STORE: &str = "CAS_STORE_TEST_CHILD";

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use cas_store::{GcOptions, GcReport, Options, Store, SweepOptions, VerifyReport};
 use tempfile::TempDir;
-use vx_proto::{Digest, DigestFunction};
+use vx_digest::{Digest, DigestFunction};
 
 fn open(path: &Path, lease: Duration) -> Store {
     Store::open(

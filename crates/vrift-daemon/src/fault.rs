@@ -77,7 +77,7 @@ impl Fault {
         Fault::new(Code::Denied, message)
     }
 
-    pub(crate) fn missing(digests: impl IntoIterator<Item = vx_proto::Digest>) -> Fault {
+    pub(crate) fn missing(digests: impl IntoIterator<Item = vx_digest::Digest>) -> Fault {
         let names: Vec<String> = digests
             .into_iter()
             .take(MAX_NAMED)

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use vrift_store::{Error, Home};
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::session::lock;
 

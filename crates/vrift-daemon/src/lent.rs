@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vrift_store::manifest::Manifest;
 use vrift_store::{Batch, Blobs, Error, Projection, Put, RootRequest, Source, Sources};
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::caller::Caller;
 use crate::kept::Kept;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{FileType, OFlags};
 use serde_json::{Map, Value, json};
 use vrift_store::{Blobs, CheckOptions, CollectOptions, RootRequest, Source, Sources};
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::audit;
 use crate::fault::{Code, Fault};

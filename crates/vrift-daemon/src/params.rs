@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::fault::Fault;
 

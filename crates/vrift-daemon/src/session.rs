@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vrift_store::{Batch, Error, Home};
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::caller::Caller;
 use crate::config::Config;

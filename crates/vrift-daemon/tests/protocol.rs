@@ -92,7 +92,7 @@ fn the_client_in_python_works() {
     assert!(script.lines().count() <= 32, "it is no longer short");
     let path = site.path("client.py");
     fs::write(&path, script).unwrap();
-    let digest = vx_proto::Digest::of(b"hello").to_string();
+    let digest = vx_digest::Digest::of(b"hello").to_string();
     let output = Command::new("/usr/bin/env")
         .args(["python3", path.to_str().unwrap()])
         .args([&site.socket(), &tree])
@@ -217,7 +217,7 @@ fn a_directory_is_read_beneath_only() {
     let params = json!({ "path": tree, "progress": true });
     let (result, _) = client.call("ingest", params, &[dir.as_fd()]).unwrap();
     assert_eq!(result["files"], json!(2));
-    let outside = vx_proto::Digest::of(b"outside").to_string();
+    let outside = vx_digest::Digest::of(b"outside").to_string();
     let (found, _) = client
         .call("fetch", json!({ "digests": [outside] }), &[])
         .unwrap();

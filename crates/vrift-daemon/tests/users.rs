@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use site::{ALICE, BOB, Site, VRIFT, is_root};
 use vrift_daemon::{CallError, Client};
 use vrift_store::manifest::{Entry, Kind, Manifest, Time};
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 /// Runs something as another user.
 fn as_user<T: Send>(uid: u32, run: impl FnOnce() -> T + Send) -> T {

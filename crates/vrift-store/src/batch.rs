@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 
 use cas_store::{PutError, Source, Store};
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::error::Error;
 

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cas_store::Sources;
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::error::Error;
 

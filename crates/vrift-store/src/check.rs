@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use cas_store::{Source, Sources};
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::access::Beneath;
 use crate::blobs::Blobs;

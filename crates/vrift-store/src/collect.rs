@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cas_store::SweepOptions;
 use rustix::fs::FlockOperation;
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::error::Error;
 use crate::home::Home;

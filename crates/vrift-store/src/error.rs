@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::manifest::ManifestError;
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use cas_store::{Durability, Options, Sources, Store};
 use rustix::fs::FlockOperation;
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::batch::Batch;
 use crate::blobs::{Blobs, Projection, Put, RootRequest};

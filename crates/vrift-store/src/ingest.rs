@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::access::Beneath;
 use crate::blobs::{Blobs, RootRequest};

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::blobs::{Blobs, Projection};
 use crate::error::Error;

@@ -19,7 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
-use vx_proto::{Digest, DigestFunction};
+use vx_digest::{Digest, DigestFunction};
 
 use crate::blobs::{Blobs, Projection};
 use crate::error::Error;

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps};
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::blobs::RootRequest;
 use crate::error::Error;

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use cas_store::{Source, Sources, in_parts};
 use rustix::fs::AtFlags;
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::access::Beneath;
 use crate::blobs::{Blobs, RootRequest};

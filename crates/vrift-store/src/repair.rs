@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::access::Beneath;
 use crate::blobs::Blobs;

@@ -13,7 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::access::Beneath;
 use crate::blobs::Blobs;

@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::blobs::RootRequest;
 use crate::error::Error;

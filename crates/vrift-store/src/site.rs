@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::blobs::Blobs;
 use crate::error::Error;

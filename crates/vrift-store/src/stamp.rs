@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use rustix::fs::Stat;
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::manifest::{MAX_ENTRIES, MAX_PATH, Time};
 

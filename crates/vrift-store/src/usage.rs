@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::error::Error;
 use crate::home::Home;

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::{Value, json};
 use vrift_daemon::{CallError, Client, Code, MAX_FDS};
 use vrift_store::{Blobs, Error, Projection, Put, RootRequest, Sources};
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 /// Messages with files that are sent before the first is answered.
 const UNDER_WAY: usize = 3;

@@ -15,7 +15,7 @@ use clap::Parser;
 use serde_json::json;
 use site::{DEADLINE, Site, USER, state};
 use vrift_daemon::Config;
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 /// Starts a daemon in this process, which ends with it; the user may administer its store.
 fn start_daemon(site: &Site) {

@@ -26,8 +26,8 @@ impl Capabilities for Fixed {
             cache_capabilities: Some(reapi::CacheCapabilities {
                 // The first is the one we would choose.
                 digest_functions: vec![
-                    DigestFunction::Blake3.wire(),
-                    DigestFunction::Sha256.wire(),
+                    vx_proto::digest::function_number(DigestFunction::Blake3),
+                    vx_proto::digest::function_number(DigestFunction::Sha256),
                 ],
                 action_cache_update_capabilities: Some(reapi::ActionCacheUpdateCapabilities {
                     update_enabled: true,

@@ -70,10 +70,10 @@ pub(crate) fn read(
 
 /// The digest in a request.
 pub(crate) fn digest(digest: Option<&reapi::Digest>) -> Result<Digest, Status> {
-    Digest::try_from(digest).map_err(failure::bad_digest)
+    vx_proto::digest::required(digest).map_err(failure::bad_digest)
 }
 
 /// The digest function of a request.
 pub(crate) fn function(number: i32) -> Result<DigestFunction, Status> {
-    DigestFunction::from_wire(number).map_err(failure::bad_digest)
+    vx_proto::digest::function_of_number(number).map_err(failure::bad_digest)
 }

@@ -239,7 +239,7 @@ async fn trees_are_walked_in_pages() {
                 root_digest: Some(tree.root.into()),
                 page_size,
                 page_token: page_token.to_owned(),
-                digest_function: DigestFunction::Blake3.wire(),
+                digest_function: vx_proto::digest::function_number(DigestFunction::Blake3),
                 ..Default::default()
             })
             .await?
@@ -254,7 +254,7 @@ async fn trees_are_walked_in_pages() {
         pages
             .iter()
             .flat_map(|page| &page.directories)
-            .map(Digest::of_message)
+            .map(vx_proto::digest::of_message)
             .collect::<Vec<_>>()
     };
     let pages = walk("", 0).await.unwrap();

@@ -219,7 +219,7 @@ async fn batches_have_a_limit() {
         data: half.into(),
         compressor: 0,
     };
-    let function = DigestFunction::Blake3.wire();
+    let function = vx_proto::digest::function_number(DigestFunction::Blake3);
     let status = cas
         .batch_update_blobs(reapi::BatchUpdateBlobsRequest {
             requests: vec![request.clone(), request],

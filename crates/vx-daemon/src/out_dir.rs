@@ -39,7 +39,8 @@ pub(crate) async fn deliver(
             return Err(fetch(CasError::Missing { digest }));
         };
         for child in directory.directories.iter().filter(|c| is_name(&c.name)) {
-            let digest = Digest::try_from(child.digest.as_ref()).map_err(|e| wrong(&e))?;
+            let digest =
+                vx_proto::digest::required(child.digest.as_ref()).map_err(|e| wrong(&e))?;
             pending.push((folder.join(&child.name), digest));
         }
         for file in directory.files.iter().filter(|f| is_name(&f.name)) {
@@ -54,7 +55,7 @@ pub(crate) async fn deliver(
 fn delivery(folder: &Path, file: &FileNode) -> Result<Delivery, vx_proto::DigestError> {
     Ok(Delivery {
         path: folder.join(&file.name),
-        digest: Digest::try_from(file.digest.as_ref())?,
+        digest: vx_proto::digest::required(file.digest.as_ref())?,
         executable: file.is_executable,
     })
 }

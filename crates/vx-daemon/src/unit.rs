@@ -241,7 +241,7 @@ pub(crate) fn outputs_of(
             .iter()
             .find(|directory| directory.path == *out_dir)
             .ok_or_else(|| UnitError::MissingOutput(out_dir.clone()))?;
-        let digest = Digest::try_from(directory.root_directory_digest.as_ref())
+        let digest = vx_proto::digest::required(directory.root_directory_digest.as_ref())
             .map_err(|_| UnitError::NoDigest(out_dir.clone()))?;
         outputs.out_dir = Some(digest);
     }
@@ -250,7 +250,7 @@ pub(crate) fn outputs_of(
 
 /// Name, digest and mode of one output file.
 pub(crate) fn output_file(file: &OutputFile) -> Result<(String, (Digest, bool)), UnitError> {
-    let digest = Digest::try_from(file.digest.as_ref())
+    let digest = vx_proto::digest::required(file.digest.as_ref())
         .map_err(|_| UnitError::NoDigest(file.path.clone()))?;
     let name = file.path.rsplit('/').next().unwrap_or_default();
     Ok((name.to_owned(), (digest, file.is_executable)))

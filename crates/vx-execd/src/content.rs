@@ -48,10 +48,10 @@ impl Content {
             for (digest, directory) in level.into_iter().zip(found) {
                 let wrong = |error| Failure::Invalid(format!("directory `{digest}`: {error}"));
                 for child in &directory.directories {
-                    next.push(Digest::try_from(child.digest.as_ref()).map_err(wrong)?);
+                    next.push(vx_proto::digest::required(child.digest.as_ref()).map_err(wrong)?);
                 }
                 for file in &directory.files {
-                    files.insert(Digest::try_from(file.digest.as_ref()).map_err(wrong)?);
+                    files.insert(vx_proto::digest::required(file.digest.as_ref()).map_err(wrong)?);
                 }
                 content.directories.insert(digest, directory);
             }
@@ -89,7 +89,7 @@ impl Content {
             fs::create_dir(&folder).map_err(Failure::local("make the directory", &folder))?;
             for file in &directory.files {
                 let target = folder.join(name(&file.name)?);
-                let digest = Digest::try_from(file.digest.as_ref())
+                let digest = vx_proto::digest::required(file.digest.as_ref())
                     .map_err(|error| Failure::Invalid(error.to_string()))?;
                 place_file(cache, &digest, file.is_executable, &target, form)?;
             }
@@ -99,7 +99,7 @@ impl Content {
                     .map_err(Failure::local("make the link", &target))?;
             }
             for child in &directory.directories {
-                let digest = Digest::try_from(child.digest.as_ref())
+                let digest = vx_proto::digest::required(child.digest.as_ref())
                     .map_err(|error| Failure::Invalid(error.to_string()))?;
                 pending.push((folder.join(name(&child.name)?), digest));
             }

@@ -99,7 +99,7 @@ pub(crate) fn check(
     digest_of: impl Fn(&str) -> Option<Digest>,
 ) -> Result<(), Failure> {
     for file in announced {
-        if Digest::try_from(file.digest.as_ref()).ok() != digest_of(&file.path) {
+        if vx_proto::digest::required(file.digest.as_ref()).ok() != digest_of(&file.path) {
             return Err(Failure::ChangedEarly(file.path.clone()));
         }
     }

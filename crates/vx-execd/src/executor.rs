@@ -83,7 +83,7 @@ impl Executor {
             }
             progress.stage(Stage::Queued);
             metadata.input_fetch_start_timestamp = now();
-            let command = Digest::try_from(order.action.command_digest.as_ref())
+            let command = vx_proto::digest::required(order.action.command_digest.as_ref())
                 .map_err(|error| Failure::Invalid(format!("command: {error}")))?;
             let command: Command = self.cache.message(command).await?;
             let job = Job::of(order.action.clone(), command)?;
@@ -244,7 +244,7 @@ impl Executor {
             Ok(winner) => {
                 let digest_of = |name: &str| {
                     let file = winner.output_files.iter().find(|file| file.path == name)?;
-                    Digest::try_from(file.digest.as_ref()).ok()
+                    vx_proto::digest::required(file.digest.as_ref()).ok()
                 };
                 // Dependents may have started with what we announced; what they get now must fit that.
                 if early::check(announced, digest_of).is_ok() {

@@ -53,7 +53,7 @@ pub(crate) struct Wanted {
 
 impl Job {
     pub(crate) fn of(action: Action, command: Command) -> Result<Job, Failure> {
-        let input_root = Digest::try_from(action.input_root_digest.as_ref())
+        let input_root = vx_proto::digest::required(action.input_root_digest.as_ref())
             .map_err(|error| Failure::Invalid(format!("input root: {error}")))?;
         if command.arguments.is_empty() {
             return Err(Failure::Invalid("the command has no arguments".to_owned()));

@@ -182,7 +182,7 @@ impl Collected {
     /// The digest of the output file `name`.
     pub(crate) fn digest_of(&self, name: &str) -> Option<Digest> {
         let file = self.files.iter().find(|file| file.path == name)?;
-        Digest::try_from(file.digest.as_ref()).ok()
+        vx_proto::digest::required(file.digest.as_ref()).ok()
     }
 
     /// The outputs found, as files.

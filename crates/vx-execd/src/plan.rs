@@ -135,7 +135,7 @@ impl Walk<'_> {
             })
         };
         let digest = |digest: Option<&vx_proto::reapi::Digest>| {
-            Digest::try_from(digest)
+            vx_proto::digest::required(digest)
                 .map_err(|error| Failure::Invalid(format!("directory `{}`: {error}", node.path)))
         };
         if directory.directories.is_empty() && !node.path.is_empty() {

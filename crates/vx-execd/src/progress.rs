@@ -79,7 +79,7 @@ impl State {
                     ..Default::default()
                 }
             }),
-            digest_function: DigestFunction::Blake3.wire(),
+            digest_function: vx_proto::digest::function_number(DigestFunction::Blake3),
             ..Default::default()
         };
         let response = self

@@ -201,7 +201,7 @@ impl Execution for Service {
         let queued = SystemTime::now();
         let request = request.into_inner();
         require_blake3(request.digest_function)?;
-        let digest = Digest::try_from(request.action_digest.as_ref())
+        let digest = vx_proto::digest::required(request.action_digest.as_ref())
             .map_err(|error| Status::invalid_argument(format!("action digest: {error}")))?;
         let action: Action = self
             .executor
@@ -232,7 +232,7 @@ impl Execution for Service {
 
 fn require_blake3(function: i32) -> Result<(), Status> {
     // Not given means what the length of the hash says, which is ambiguous; the API then reads it as SHA-256.
-    match DigestFunction::from_wire(function) {
+    match vx_proto::digest::function_of_number(function) {
         Ok(DigestFunction::Blake3) => Ok(()),
         Ok(other) => Err(Status::invalid_argument(format!(
             "actions are run with BLAKE3 digests only, not {other:?}"
@@ -252,7 +252,7 @@ impl Capabilities for Service {
             minor,
             ..SemVer::default()
         };
-        let blake3 = DigestFunction::Blake3.wire();
+        let blake3 = vx_proto::digest::function_number(DigestFunction::Blake3);
         Ok(Response::new(ServerCapabilities {
             execution_capabilities: Some(ExecutionCapabilities {
                 digest_function: blake3,

@@ -151,7 +151,7 @@ async fn plain_clients_may_write_everywhere_below_their_root() {
     let [directory] = &result.output_directories[..] else {
         panic!("{result:?}")
     };
-    let digest = Digest::try_from(directory.tree_digest.as_ref()).unwrap();
+    let digest = vx_proto::digest::required(directory.tree_digest.as_ref()).unwrap();
     let tree: reapi::Tree = site.cas.read_message(&digest, 1 << 20).await.unwrap();
     let root = tree.root.unwrap();
     assert_eq!(root.symlinks[0].target, "deep/f");
@@ -161,8 +161,8 @@ async fn plain_clients_may_write_everywhere_below_their_root() {
         .map(|child| child.name.as_str())
         .collect();
     assert_eq!(names, ["deep", "empty"]);
-    let root_digest = Digest::try_from(directory.root_directory_digest.as_ref()).unwrap();
-    assert_eq!(root_digest, Digest::of_message(&root));
+    let root_digest = vx_proto::digest::required(directory.root_directory_digest.as_ref()).unwrap();
+    assert_eq!(root_digest, vx_proto::digest::of_message(&root));
     assert_eq!(site.cas.read_tree(&root_digest, 10).await.unwrap().len(), 3);
     // What one action did to its copy, no other one sees.
     action.command.arguments[2] = "cat in/f".into();
@@ -188,7 +188,7 @@ async fn large_outputs_and_long_output_are_blobs() {
         20_000_000
     );
     assert!(result.stdout_raw.is_empty());
-    let stdout = Digest::try_from(result.stdout_digest.as_ref()).unwrap();
+    let stdout = vx_proto::digest::required(result.stdout_digest.as_ref()).unwrap();
     assert_eq!(
         site.cas.read(&stdout, 1 << 20).await.unwrap().len(),
         100_000
@@ -276,6 +276,7 @@ async fn outputs_of_one_action_are_inputs_of_the_next() {
     let action = shell("mkdir -p /vx/out/d/e; echo one > /vx/out/d/e/f").output("/vx/out/d");
     let result = site.result(&action).await;
     let digest = result.output_directories[0].root_directory_digest.as_ref();
-    let next = shell("cat /vx/in/e/f").directory("vx/in", Digest::try_from(digest).unwrap());
+    let next =
+        shell("cat /vx/in/e/f").directory("vx/in", vx_proto::digest::required(digest).unwrap());
     assert_eq!(text(&site.result(&next).await.stdout_raw), "one\n");
 }

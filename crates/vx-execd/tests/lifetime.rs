@@ -48,7 +48,7 @@ async fn an_early_output_is_stored_and_announced_while_the_command_runs() {
     let mut execution = site.exec.execute(digest, false).await.unwrap();
     let early = next_early(&mut execution).await;
     assert!(is_running(&mark));
-    let blob = vx_proto::Digest::try_from(early.digest.as_ref()).unwrap();
+    let blob = vx_proto::digest::required(early.digest.as_ref()).unwrap();
     assert_eq!(site.cas.read(&blob, 100).await.unwrap().len(), 8);
     let_go(&site);
     let (_, response) = site.finish(execution).await;

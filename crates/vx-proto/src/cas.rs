@@ -141,7 +141,7 @@ impl CasClient {
                 .find_missing_blobs(reapi::FindMissingBlobsRequest {
                     instance_name: String::new(),
                     blob_digests: part.iter().map(reapi::Digest::from).collect(),
-                    digest_function: self.function.wire(),
+                    digest_function: crate::digest::function_number(self.function),
                 })
                 .await
                 .map_err(|status| CasError::call("FindMissingBlobs", status))?;
@@ -178,7 +178,7 @@ impl CasClient {
             .clone()
             .get_action_result(reapi::GetActionResultRequest {
                 action_digest: Some(action.into()),
-                digest_function: self.function.wire(),
+                digest_function: crate::digest::function_number(self.function),
                 ..Default::default()
             })
             .await;
@@ -201,7 +201,7 @@ impl CasClient {
             .update_action_result(reapi::UpdateActionResultRequest {
                 action_digest: Some(action.into()),
                 action_result: Some(result),
-                digest_function: self.function.wire(),
+                digest_function: crate::digest::function_number(self.function),
                 ..Default::default()
             })
             .await
@@ -245,7 +245,7 @@ impl CasClient {
                         source,
                     })?;
                 for child in &directory.directories {
-                    let child = Digest::try_from(child.digest.as_ref())
+                    let child = crate::digest::required(child.digest.as_ref())
                         .map_err(|error| CasError::protocol("Directory", &error))?;
                     if queued.insert(child) {
                         next.push(child);

@@ -116,7 +116,7 @@ impl ExecClient {
             .execute(ExecuteRequest {
                 action_digest: Some(action.into()),
                 skip_cache_lookup: skip_cache,
-                digest_function: self.function.wire(),
+                digest_function: crate::digest::function_number(self.function),
                 ..Default::default()
             })
             .await
@@ -235,7 +235,7 @@ pub fn missing_blobs_status(missing: &[Digest], function: DigestFunction) -> Sta
             .iter()
             .map(|digest| rpc::precondition_failure::Violation {
                 r#type: MISSING.to_owned(),
-                subject: format!("blobs/{}{digest}", function.resource_prefix()),
+                subject: format!("blobs/{}{digest}", crate::digest::resource_prefix(function)),
                 description: String::new(),
             })
             .collect(),

@@ -14,7 +14,7 @@ pub mod cas;
 mod causes;
 pub mod command;
 pub mod connect;
-mod digest;
+pub mod digest;
 pub mod env;
 pub mod exec;
 pub mod server;
@@ -23,11 +23,11 @@ pub mod toolchain;
 pub mod tree;
 
 pub use causes::causes;
-pub use digest::{Digest, DigestError, DigestFunction, Hasher};
 pub use generated::build::bazel::remote::execution::v2 as reapi;
 pub use generated::build::bazel::semver;
 pub use generated::google::{bytestream, longrunning, rpc};
 pub use generated::vx::v1 as ext;
+pub use vx_digest::{Digest, DigestError, DigestFunction, Hasher};
 
 /// The version of what vx's services say to each other; both sides must have the
 /// same. It covers the records in [`ext`], the platform properties of actions

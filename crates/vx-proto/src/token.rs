@@ -14,8 +14,7 @@ use subtle::ConstantTimeEq;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
-
-use crate::digest::{from_hex, to_hex};
+use vx_digest::hex;
 
 /// The file below `VX_HOME`.
 pub const TOKEN_FILE: &str = "token";
@@ -92,7 +91,7 @@ impl Token {
 
     /// The value of the `authorization` header.
     pub fn header(&self) -> String {
-        format!("Bearer {}", to_hex(&self.0))
+        format!("Bearer {}", hex::encode(&self.0))
     }
 
     /// Whether a header carries this token. The time this takes tells nothing
@@ -213,7 +212,7 @@ fn read(path: &Path) -> Result<Token, TokenError> {
     }
     let mut text = String::new();
     file.take(128).read_to_string(&mut text).map_err(fail)?;
-    from_hex(text.trim_end())
+    hex::decode(text.trim_end())
         .map(Token)
         .ok_or_else(|| TokenError::Malformed {
             path: path.to_owned(),
@@ -229,14 +228,14 @@ fn create(home: &Path, path: &Path) -> Result<(), TokenError> {
     };
     let token = Token::random()?;
     let own = Token::random()?;
-    let temporary = home.join(format!(".token-{}", to_hex(&own.0[..8])));
+    let temporary = home.join(format!(".token-{}", hex::encode(&own.0[..8])));
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(&temporary)
         .and_then(|mut file| {
-            file.write_all(to_hex(&token.0).as_bytes())?;
+            file.write_all(hex::encode(&token.0).as_bytes())?;
             file.write_all(b"\n")?;
             file.sync_all()
         })

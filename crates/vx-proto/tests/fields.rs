@@ -131,7 +131,7 @@ fn fields_of_results() {
 
 #[test]
 fn fields_of_requests_and_responses() {
-    let blake3 = DigestFunction::Blake3.wire();
+    let blake3 = vx_proto::digest::function_number(DigestFunction::Blake3);
     assert_eq!(blake3, 9);
     assert_eq!(
         fields(&reapi::ExecuteRequest {

@@ -1,6 +1,6 @@
 //! The bytes of a manifest, as `MANIFEST.md` describes them.
 
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use super::check::check;
 use super::{Entry, Kind, MAGIC, MAX_BYTES, MAX_ENTRIES, Manifest, ManifestError, Time};

@@ -8,7 +8,7 @@ mod check;
 
 use std::collections::HashSet;
 
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use check::check;
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use vrift_store::{Batch, Source};
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::site::Site;
 

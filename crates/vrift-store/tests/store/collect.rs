@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use vrift_store::{Blobs, CheckOptions};
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::site::{Site, settle, tree, write};
 

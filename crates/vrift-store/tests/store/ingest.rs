@@ -10,7 +10,7 @@ use vrift_store::{
     Blobs, CheckOptions, Error, How, IngestOptions, LinkOptions, Progress, Project, Projection,
     Put, RootRequest, Sources, ingest, link,
 };
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::site::{Site, settle, state, tree, write};
 

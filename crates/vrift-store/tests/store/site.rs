@@ -13,7 +13,7 @@ use vrift_store::{
     Blobs, CollectOptions, Error, Home, HomeOptions, IngestOptions, Ingested, Project, Projection,
     Put, RootRequest, Sources, ingest,
 };
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 pub(crate) struct Site {
     pub(crate) dir: TempDir,

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 
-use vx_proto::Digest;
+use vx_digest::Digest;
 
 use crate::commands::unwritten;
 use crate::exit::{Failure, Kind};
@@ -20,7 +20,7 @@ pub(crate) fn run(
     let parsed: Digest = digest
         .replacen('_', "/", 1)
         .parse()
-        .map_err(|error: vx_proto::DigestError| Failure::new(Kind::Request, error.to_string()))?;
+        .map_err(|error: vx_digest::DigestError| Failure::new(Kind::Request, error.to_string()))?;
     let opened = target.blobs().open(&[parsed])?.into_iter().next().flatten();
     let Some(mut blob) = opened else {
         return Err(Failure::new(

@@ -126,7 +126,7 @@ pub(crate) fn state(root: &Path, follow: bool) -> State {
                 .into_os_string()
                 .into_encoded_bytes();
         }
-        let content = vx_proto::Digest::of(&content).hex()[..8].to_owned();
+        let content = vx_digest::Digest::of(&content).hex()[..8].to_owned();
         let seen = if follow {
             (0, 0, 0, content)
         } else {

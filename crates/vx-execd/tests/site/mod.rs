@@ -158,7 +158,7 @@ impl Site {
             .iter()
             .find(|file| file.path == path)
             .unwrap();
-        let digest = Digest::try_from(file.digest.as_ref()).unwrap();
+        let digest = vx_proto::digest::required(file.digest.as_ref()).unwrap();
         self.cas.read(&digest, u64::MAX).await.unwrap()
     }
 

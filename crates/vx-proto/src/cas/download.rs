@@ -123,13 +123,13 @@ impl CasClient {
                 instance_name: String::new(),
                 digests: places.keys().map(reapi::Digest::from).collect(),
                 acceptable_compressors: Vec::new(),
-                digest_function: self.function.wire(),
+                digest_function: crate::digest::function_number(self.function),
             })
             .await
             .map_err(|status| CasError::call(CALL, status))?;
         let mut found = Vec::new();
         for response in answer.into_inner().responses {
-            let digest = Digest::try_from(response.digest.as_ref())
+            let digest = crate::digest::required(response.digest.as_ref())
                 .map_err(|error| CasError::protocol(CALL, &error))?;
             let status = response.status.unwrap_or_default();
             match rpc::Code::try_from(status.code) {
@@ -183,7 +183,10 @@ impl CasClient {
             .streams
             .clone()
             .read(ReadRequest {
-                resource_name: format!("blobs/{}{digest}", self.function.resource_prefix()),
+                resource_name: format!(
+                    "blobs/{}{digest}",
+                    crate::digest::resource_prefix(self.function)
+                ),
                 read_offset: 0,
                 read_limit: 0,
             })

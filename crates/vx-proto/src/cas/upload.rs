@@ -49,7 +49,7 @@ impl CasClient {
         .map_err(CasError::Task)??;
         let mut unanswered: HashSet<Digest> = requests
             .iter()
-            .filter_map(|request| Digest::try_from(request.digest.as_ref()).ok())
+            .filter_map(|request| crate::digest::required(request.digest.as_ref()).ok())
             .collect();
         let answer = self
             .cas
@@ -57,12 +57,12 @@ impl CasClient {
             .batch_update_blobs(reapi::BatchUpdateBlobsRequest {
                 instance_name: String::new(),
                 requests,
-                digest_function: self.function.wire(),
+                digest_function: crate::digest::function_number(self.function),
             })
             .await
             .map_err(|status| CasError::call("BatchUpdateBlobs", status))?;
         for response in answer.into_inner().responses {
-            let digest = Digest::try_from(response.digest.as_ref())
+            let digest = crate::digest::required(response.digest.as_ref())
                 .map_err(|error| CasError::protocol("BatchUpdateBlobs", &error))?;
             let status = response.status.unwrap_or_default();
             if status.code != rpc::Code::Ok as i32 {
@@ -88,7 +88,7 @@ impl CasClient {
         let resource = format!(
             "uploads/{}/blobs/{}{digest}",
             upload_id()?,
-            self.function.resource_prefix()
+            crate::digest::resource_prefix(self.function)
         );
         // Two pieces: one on its way, one being read.
         let (sender, receiver) = mpsc::channel(2);
@@ -227,7 +227,7 @@ fn upload_id() -> Result<String, CasError> {
     getrandom::fill(&mut bytes).map_err(CasError::Random)?;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = crate::digest::to_hex(&bytes);
+    let hex = vx_digest::hex::encode(&bytes);
     Ok(format!(
         "{}-{}-{}-{}-{}",
         &hex[..8],
