@@ -317,11 +317,19 @@ fn nothing_is_fetched_for_those_who_forbade_it() {
         run.stderr().contains("toolchain `stable` is not installed"),
         "{run}"
     );
-    let run = build().arg("--offline").run();
-    assert!(
-        run.stderr().contains("missing: channel-rust-stable.toml"),
-        "{run}"
-    );
+    let shown = vx(&env, &dist, cache.path())
+        .args(["toolchain", "show"])
+        .current_dir(hello.dir())
+        .env("RUSTUP_AUTO_INSTALL", "0");
+    let shown = shown.run().expect_success();
+    let says = "not installed, and rustup's setting forbids a build to fetch it";
+    assert!(shown.stdout().contains(says), "{shown}");
+    for option in ["--offline", "--frozen"] {
+        let run = build().arg(option).run();
+        let says = "missing: channel-rust-stable.toml";
+        assert!(run.stderr().contains(says), "{run}");
+        assert_eq!(run.code(), Some(1), "{run}");
+    }
     assert_eq!(dist.server().requests().len(), 0);
     env.finish();
 }

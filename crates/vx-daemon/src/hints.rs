@@ -94,6 +94,10 @@ pub(crate) fn of_run(error: &RunError) -> Vec<String> {
 /// Hints for a toolchain that cannot be had.
 pub(crate) fn of_toolchain(error: &ToolchainError) -> Vec<String> {
     let hint = match error {
+        ToolchainError::NotInstalled { lacks, .. } if !lacks.is_empty() => {
+            "`vx toolchain install` in this directory installs one that has it for vx; `rustup target add` and `rustup component add` add it to rustup's"
+                .to_owned()
+        }
         ToolchainError::NotInstalled { name, .. } => format!(
             "`vx toolchain install {name}` installs it for vx, `rustup toolchain install {name}` for cargo as well"
         ),

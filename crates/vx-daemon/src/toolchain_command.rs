@@ -86,7 +86,9 @@ impl ToolchainCommand<'_> {
     /// The toolchain that a build would use, as it is now.
     async fn chosen(&self, chosen: Chosen) -> Result<ToolchainInfo, ToolchainError> {
         let Chosen {
-            selection, found, ..
+            selection,
+            found,
+            rustup,
         } = chosen;
         let reason = Some(selection.reason.to_string());
         match found {
@@ -113,6 +115,7 @@ impl ToolchainCommand<'_> {
                         name: channel.dated_name(),
                         source: "dist".to_owned(),
                         server: Some(dist.server),
+                        is_forbidden: self.client.forbids_installing(&rustup),
                         components: selection.components,
                         targets: selection.targets,
                         lacks,

@@ -142,7 +142,7 @@ impl Client {
     }
 
     /// Whether rustup was told to install nothing by itself.
-    fn forbids_installing(&self, rustup: &Rustup) -> bool {
+    pub(crate) fn forbids_installing(&self, rustup: &Rustup) -> bool {
         match self.request().variable("RUSTUP_AUTO_INSTALL") {
             Some(value) => value == "0",
             None => rustup.forbids_installing(),

@@ -62,6 +62,8 @@ pub struct ToolchainInfo {
     pub source: String,
     /// Where it is; absent while it is not installed.
     pub sysroot: Option<PathBuf>,
+    /// Whether rustup's setting forbids a build to fetch it.
+    pub is_forbidden: bool,
     /// What `rustc` says of itself, e.g. `rustc 1.90.0 (1159e78c4 2025-09-14)`.
     pub rustc: Option<String>,
     /// What `cargo` says of itself.

@@ -82,6 +82,7 @@ fn line(info: &ToolchainInfo) -> String {
         "source": info.source,
         "installed": info.sysroot.is_some(),
         "sysroot": info.sysroot,
+        "forbidden": info.is_forbidden,
         "rustc": info.rustc,
         "cargo": info.cargo,
         "server": info.server,
@@ -118,6 +119,10 @@ fn shown(info: &ToolchainInfo) -> String {
     row("source", &origin(info));
     match &info.sysroot {
         Some(sysroot) => row("sysroot", &sysroot.display().to_string()),
+        None if info.is_forbidden => row(
+            "sysroot",
+            "not installed, and rustup's setting forbids a build to fetch it",
+        ),
         None => row("sysroot", "not installed; the next build fetches it"),
     }
     if !info.lacks.is_empty() {
@@ -225,6 +230,27 @@ mod tests {
             plain.ends_with("; the manifest by the key 0123\n"),
             "{plain}"
         );
+    }
+
+    #[test]
+    fn what_no_build_may_fetch_is_shown() {
+        let mut absent = ToolchainInfo {
+            sysroot: None,
+            ..info()
+        };
+        for (is_forbidden, says) in [
+            (false, "sysroot: not installed; the next build fetches it\n"),
+            (
+                true,
+                "sysroot: not installed, and rustup's setting forbids a build to fetch it\n",
+            ),
+        ] {
+            absent.is_forbidden = is_forbidden;
+            let plain = anstream::adapter::strip_str(&shown(&absent)).to_string();
+            assert!(plain.contains(says), "{plain}");
+            let value: serde_json::Value = serde_json::from_str(&line(&absent)).unwrap();
+            assert_eq!(value["forbidden"], is_forbidden);
+        }
     }
 
     #[test]
