@@ -28,7 +28,7 @@ pub struct Toolchain {
 }
 
 /// The first minor release of Rust 1 that takes all flags which today's cargo passes; `--check-cfg` came last.
-const OLDEST: u32 = 80;
+pub(crate) const OLDEST: u32 = 80;
 
 /// Components that a build may use; what else a project lists is for people and editors.
 const USED_BY_BUILDS: [&str; 4] = ["rust-src", "rustc-dev", "llvm-tools", "rust-std"];

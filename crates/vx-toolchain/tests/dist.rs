@@ -172,6 +172,10 @@ async fn archives_that_break_a_rule_are_refused_whatever_their_hash_is() {
     let error = whole(&scene.obtain(&[], Mode::Known).await.unwrap_err());
     let says = format!("`rust-std` of Rust 1.99.0 (abc 2020-01-01) is not available for `{host}`");
     assert_eq!(error, says);
+    scene.release("1.79.0", DATE, programs("1.79.0").to_vec());
+    let error = whole(&scene.obtain(&[], Mode::Known).await.unwrap_err());
+    let says = "Rust 1.79.0 (abc 2020-01-01) is too old: at least 1.80 is needed";
+    assert_eq!(error, says);
     scene.publish(DATE, "manifest-version = \"2\"\n");
     let error = whole(&scene.obtain(&[], Mode::Known).await.unwrap_err());
     assert!(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::openpgp::SignatureError;
 use super::unpack::UnpackError;
-use crate::find::FindError;
+use crate::find::{FindError, OLDEST};
 use crate::trees::TreesError;
 
 /// Why a release could not be installed. Nothing of it is left then, but for archives that were downloaded whole.
@@ -55,6 +55,12 @@ pub enum DistError {
         url: String,
         /// What is wrong with it.
         source: SignatureError,
+    },
+    /// The release is older than what builds can use.
+    #[error("Rust {release} is too old: at least 1.{OLDEST} is needed")]
+    TooOld {
+        /// The release.
+        release: String,
     },
     /// The release has nothing of this name.
     #[error("Rust {release} has no component `{component}`")]

@@ -285,10 +285,7 @@ impl Dist {
         let manifest = &resolved.manifest;
         let release = manifest.release().to_owned();
         if is_too_old(manifest.package_version("rustc").unwrap_or_default()) {
-            return Err(DistError::NoComponent {
-                release,
-                component: "rustc that can be used: at least 1.80 is needed".to_owned(),
-            });
+            return Err(DistError::TooOld { release });
         }
         let mut components = wanted.components.clone();
         let mut targets = wanted.targets.clone();
