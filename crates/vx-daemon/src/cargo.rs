@@ -135,7 +135,7 @@ impl Cargo<'_> {
                         missing.len(),
                         missing.join(", ")
                     ),
-                    hints: vec!["build once without --offline".to_owned()],
+                    hints: vec!["build once without --offline or --frozen".to_owned()],
                 })
                 .await;
         }
