@@ -11,6 +11,7 @@ use crate::area::{self, Area};
 use crate::blob::{ATTEMPTS, is_regular, open_file};
 use crate::error::{PutError, ReadError};
 use crate::layout;
+use crate::platform;
 use crate::record;
 use crate::scratch::Published;
 use crate::store::{Inner, Store};
@@ -65,9 +66,9 @@ impl ActionResults<'_> {
             inner.leases.renew(key);
             if temp.publish(&shard.dir, &name)? == Published::New {
                 if sync {
-                    rustix::fs::fsync(&shard.dir)?;
+                    platform::sync_directory(&shard.dir)?;
                     if shard.created {
-                        crate::platform::sync_file_system(&inner.root_dir)?;
+                        platform::sync_file_system(&inner.root_dir)?;
                     }
                 }
                 return Ok(result.to_vec());

@@ -301,10 +301,11 @@ impl Inner {
             let _ignored = rustix::fs::utimensat(shard, name, &times, flags);
         }
         // Whoever got a hard link can change the mode of the inode we share.
-        if Mode::from_raw_mode(stat.st_mode).bits() & 0o7777 != mode
+        let wanted = platform::mode(mode);
+        if Mode::from_raw_mode(stat.st_mode) != wanted
             && let Ok(Some(file)) = open_file(shard, name, OFlags::empty())
         {
-            let _ignored = rustix::fs::fchmod(&file, Mode::from_bits_truncate(mode));
+            let _ignored = rustix::fs::fchmod(&file, wanted);
         }
     }
 

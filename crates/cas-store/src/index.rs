@@ -12,6 +12,7 @@ use crate::actions::read_record;
 use crate::blob::ATTEMPTS;
 use crate::error::{PutError, ReadError};
 use crate::layout;
+use crate::platform;
 use crate::record;
 use crate::scratch::{Published, Temp};
 use crate::store::{Inner, Store};
@@ -85,9 +86,9 @@ impl Inner {
             // Reading quarantines what is damaged; what is whole says the same as ours.
             if published == Published::New || self.read_index(&sha256)?.is_some() {
                 if sync {
-                    rustix::fs::fsync(&shard.dir)?;
+                    platform::sync_directory(&shard.dir)?;
                     if shard.created {
-                        crate::platform::sync_file_system(&self.root_dir)?;
+                        platform::sync_file_system(&self.root_dir)?;
                     }
                 }
                 return Ok(());

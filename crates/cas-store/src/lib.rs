@@ -53,6 +53,7 @@ pub use group::Group;
 pub use intake::{Source, Sources};
 pub use parts::in_parts;
 pub use place::Placed;
+pub use platform::sync_file_system;
 pub use stage::{Pending, Stored};
 pub use stats::Stats;
 pub use store::{Durability, Options, Store};

@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Stat, Times
 use rustix::io::Errno;
 
 use crate::area;
+use crate::platform;
 
 /// The modification time of every file in the store, in seconds since 1970: that of the files in cargo's packages.
 ///
@@ -77,7 +78,7 @@ impl Scratch {
     ///
     /// Each change of an inode costs the file system a journal entry, so there is none for the mode.
     pub(crate) fn create(self: &Arc<Self>, mode: u32) -> io::Result<Temp> {
-        let mode = Mode::from_bits_truncate(mode);
+        let mode = platform::mode(mode);
         let name = self.unique_name();
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -15,6 +15,7 @@ use crate::error::PutError;
 use crate::index::IndexEntry;
 use crate::layout::{self, Kind};
 use crate::memory::Stamp;
+use crate::platform;
 use crate::scratch::{Published, Temp};
 use crate::store::{Durability, Inner, Store};
 
@@ -159,7 +160,7 @@ impl Inner {
             None => {
                 // Who stored it may not have synced its name yet.
                 if sync && let Some(shard) = self.blobs.shard(&digest.hash)? {
-                    rustix::fs::fsync(&shard)?;
+                    platform::sync_directory(&shard)?;
                 }
                 false
             }
@@ -236,9 +237,9 @@ impl Inner {
                 continue;
             }
             if sync {
-                rustix::fs::fsync(&shard.dir)?;
+                platform::sync_directory(&shard.dir)?;
                 if shard.created {
-                    crate::platform::sync_file_system(&self.root_dir)?;
+                    platform::sync_file_system(&self.root_dir)?;
                 }
             }
             if published == Published::New {

@@ -18,6 +18,7 @@ use crate::error::OpenError;
 use crate::format::Format;
 use crate::layout;
 use crate::memory::{Leases, Verified};
+use crate::platform;
 use crate::scratch::Scratch;
 
 /// What survives a power cut.
@@ -117,7 +118,7 @@ impl Store {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root_dir =
             rustix::fs::open(&root, flags, Mode::empty()).map_err(|error| io(error.into()))?;
-        let mode = Mode::from_bits_truncate(options.directory_mode);
+        let mode = platform::mode(options.directory_mode);
         let known = read_format(&root_dir, &root)?;
         if known.is_none() {
             refuse_foreign_content(&root_dir, &root)?;
@@ -209,5 +210,5 @@ fn write_format(root_dir: &OwnedFd, scratch: &Arc<Scratch>, format: Format) -> i
     temp.file()?.write_all(format.to_text().as_bytes())?;
     temp.seal(true)?;
     temp.publish(root_dir, layout::FORMAT)?;
-    Ok(rustix::fs::fsync(root_dir)?)
+    platform::sync_directory(root_dir)
 }

@@ -40,6 +40,7 @@ pub use home::{Home, HomeOptions, lock_file};
 pub use ingest::{IngestOptions, Ingested, Progress, ingest, ingest_beneath};
 pub use link::{How, LinkOptions, Linked, link};
 pub use phantom::{Phantom, phantom};
+pub use platform::has_access_list;
 pub use project::Project;
 pub use repair::{Repaired, repair};
 pub use restore::{Restored, restore};

@@ -79,7 +79,7 @@ pub fn restore(
             return Err(Error::Cancelled);
         }
         let written = write_group(group, round * GROUP, &scratch, blobs, &mut report)?;
-        platform::sync_file_system(project.dir()).map_err(Error::io("sync", project.path()))?;
+        cas_store::sync_file_system(project.dir()).map_err(Error::io("sync", project.path()))?;
         for (link, ready) in written {
             if exchange(project, link, &ready)? {
                 report.files += 1;
@@ -90,7 +90,7 @@ pub fn restore(
     }
     settle_directories(project, &journal)?;
     working.end()?;
-    platform::sync_file_system(project.dir()).map_err(Error::io("sync", project.path()))?;
+    cas_store::sync_file_system(project.dir()).map_err(Error::io("sync", project.path()))?;
     if report.missing.is_empty() {
         finish_project(project, blobs)?;
     }

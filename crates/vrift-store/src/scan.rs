@@ -340,7 +340,7 @@ fn entry(path: &[u8], stat: &Stat, kind: Kind) -> Entry {
 
 /// The permission bits of a file.
 pub(crate) fn permissions(stat: &Stat) -> u16 {
-    (stat.st_mode & 0o7777) as u16
+    (stat.st_mode & 0o7777) as _
 }
 
 #[cfg(test)]

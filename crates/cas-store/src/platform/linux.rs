@@ -29,8 +29,13 @@ pub(crate) fn open_below(
     }
 }
 
-/// Writes everything of the file system that `dir` is on; reports write-back errors.
-pub(crate) fn sync_file_system(dir: impl AsFd) -> io::Result<()> {
+/// Writes the names in a directory to the disk.
+pub(crate) fn sync_directory(dir: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::fsync(dir)?)
+}
+
+/// Writes everything of the file system that `dir` is on to the disk, and waits for it; reports write-back errors.
+pub fn sync_file_system(dir: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::syncfs(dir)?)
 }
 
