@@ -5,11 +5,13 @@
 //! Access control lists could take away what the bits give, so a file that has one is refused.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 
 use rustix::fs::Stat;
-use vrift_store::Reader;
+use vrift_store::{Reader, has_access_list};
+
+use crate::platform;
 
 /// The uid that stands for users the kernel cannot name here.
 const NOBODY: u32 = 65534;
@@ -26,21 +28,7 @@ pub(crate) struct Caller {
 impl Caller {
     /// Asks the kernel.
     pub(crate) fn of(stream: &UnixStream) -> io::Result<Caller> {
-        #[cfg(target_os = "linux")]
-        let caller = {
-            let peer = rustix::net::sockopt::socket_peercred(stream.as_fd())?;
-            Caller {
-                uid: peer.uid.as_raw(),
-                gid: peer.gid.as_raw(),
-                pid: peer.pid.as_raw_nonzero().get(),
-            }
-        };
-        #[cfg(not(target_os = "linux"))]
-        let caller = Caller {
-            uid: daemon_lifecycle::peer_uid(stream.as_fd())?,
-            gid: NOBODY,
-            pid: 0,
-        };
+        let caller = platform::peer(stream)?;
         if caller.uid == NOBODY {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
@@ -68,27 +56,16 @@ fn denied(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, what.to_owned())
 }
 
-fn has_list(fd: BorrowedFd<'_>) -> bool {
-    let mut names = [0u8; 4096];
-    match rustix::fs::flistxattr(fd, &mut names[..]) {
-        Ok(length) => names[..length]
-            .split(|byte| *byte == 0)
-            .any(|name| name.starts_with(b"system.")),
-        Err(rustix::io::Errno::NOTSUP) => false,
-        Err(_) => true,
-    }
-}
-
 impl Reader for Caller {
     fn directory(&self, dir: BorrowedFd<'_>, stat: &Stat) -> io::Result<()> {
-        if !self.may(stat, 5) || has_list(dir) {
+        if !self.may(stat, 5) || has_access_list(dir) {
             return Err(denied("the caller may not list and enter this directory"));
         }
         Ok(())
     }
 
     fn file(&self, file: BorrowedFd<'_>, stat: &Stat) -> io::Result<()> {
-        if !self.may(stat, 4) || has_list(file) {
+        if !self.may(stat, 4) || has_access_list(file) {
             return Err(denied("the caller may not read this file"));
         }
         Ok(())

@@ -4,15 +4,17 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::platform;
+
 /// One deduplicating store for all users of this machine.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "vrift-daemon", version, max_term_width = 100)]
 pub struct Config {
     /// Where blobs and roots are kept
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/vrift")]
+    #[arg(long, value_name = "DIR", default_value = platform::DEFAULT_HOME)]
     pub home: PathBuf,
     /// Where to listen, unless a service manager hands a socket over
-    #[arg(long, value_name = "PATH", default_value = "/run/vrift/daemon.sock")]
+    #[arg(long, value_name = "PATH", default_value = platform::DEFAULT_SOCKET)]
     pub socket: PathBuf,
     /// Bytes of distinct content that a user may keep, e.g. 50G; no limit unless given
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]

@@ -13,11 +13,10 @@ mod ingest;
 mod install;
 mod kept;
 mod lent;
-mod memory;
 mod methods;
 mod metrics;
-mod notify;
 mod params;
+mod platform;
 mod rpc;
 mod serve;
 mod session;
@@ -28,7 +27,9 @@ pub use client::{CallError, Client};
 pub use config::{Config, parse_size};
 pub use fault::Code;
 pub use install::install_for_user;
-pub use memory::keep_little_memory;
+pub use platform::{
+    DEFAULT_HOME, DEFAULT_SOCKET, HOW_TO_START, HOW_TO_START_ALONE, keep_little_memory,
+};
 pub use serve::{ServeError, serve};
 pub use status::status_of;
 pub use wire::{MAX_FDS, MAX_LINE};

@@ -66,14 +66,7 @@ fn install() -> Result<(), String> {
     for path in written {
         say(format!("wrote {}", path.display()))?;
     }
-    if cfg!(target_os = "macos") {
-        say(
-            "start it: launchctl bootstrap gui/$UID ~/Library/LaunchAgents/org.vrift.daemon.plist"
-                .to_owned(),
-        )?;
-        say("use it:   export VRIFT_SOCKET=\"$HOME/.vrift/run/daemon.sock\"".to_owned())
-    } else {
-        say("start it: systemctl --user daemon-reload && systemctl --user enable --now vrift.socket".to_owned())?;
-        say("use it:   export VRIFT_SOCKET=\"$XDG_RUNTIME_DIR/vrift/daemon.sock\"".to_owned())
-    }
+    let [start, settle] = vrift_daemon::HOW_TO_START_ALONE;
+    say(format!("start it: {start}"))?;
+    say(format!("use it:   {settle}"))
 }

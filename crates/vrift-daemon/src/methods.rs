@@ -17,6 +17,7 @@ use crate::fault::{Code, Fault};
 use crate::ingest::ingest;
 use crate::metrics::Metrics;
 use crate::params::{absolute, digest, flag, number};
+use crate::platform;
 use crate::rpc::Request;
 use crate::session::{Outcome, Session};
 use crate::status::status_of;
@@ -111,7 +112,7 @@ fn readable(fd: OwnedFd) -> io::Result<Source<'static>> {
     let flags = rustix::fs::fcntl_getfl(&fd)?;
     let stat = rustix::fs::fstat(&fd)?;
     let refused = |why: &'static str| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-    if flags.contains(OFlags::PATH) || flags & OFlags::RWMODE == OFlags::WRONLY {
+    if flags.intersects(platform::NAMES_ONLY) || flags & OFlags::RWMODE == OFlags::WRONLY {
         return refused("the descriptor is not open for reading");
     }
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {

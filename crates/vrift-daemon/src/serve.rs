@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use daemon_lifecycle::Listener;
 use rustix::fs::FlockOperation;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -23,7 +22,7 @@ use crate::caller::Caller;
 use crate::config::Config;
 use crate::fault::{Code, Fault};
 use crate::metrics::{self, Metrics};
-use crate::notify::notify;
+use crate::platform;
 use crate::rpc;
 use crate::session::{Server, Session};
 use crate::wire::Channel;
@@ -62,8 +61,7 @@ type Counts = Arc<Mutex<HashMap<u32, usize>>>;
 /// # Errors
 /// When the store or the socket cannot be used.
 pub fn serve(config: Config) -> Result<(), ServeError> {
-    let inherited =
-        Listener::inherited().map_err(|error| ServeError::Inherited(Box::new(error)))?;
+    let inherited = platform::inherited().map_err(ServeError::Inherited)?;
     let failed = |source| ServeError::Listen {
         path: config.socket.clone(),
         source,
@@ -74,10 +72,7 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     let home = Home::open(&config.home, options)?;
     let _only = only_one(home.path())?;
     let (listener, bound) = match inherited {
-        Some(Listener::Unix(listener)) => (listener, None),
-        Some(Listener::Tcp(_)) => {
-            return Err(ServeError::Inherited("it is a TCP socket".into()));
-        }
+        Some(listener) => (listener, None),
         None => {
             let listener = bind(&config.socket, config.private)?;
             (listener, Some(config.socket.clone()))
@@ -108,7 +103,7 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
         "home": config.home,
         "pid": std::process::id(),
     }));
-    if let Err(error) = notify("READY=1") {
+    if let Err(error) = platform::notify("READY=1") {
         audit::note(&json!({ "error": format!("the service manager cannot be told: {error}") }));
     }
     accept(&listener, &server, &stop);
@@ -176,7 +171,7 @@ fn watch(mut signals: Signals, stop: &Arc<AtomicBool>, bound: Vec<PathBuf>) -> i
         .spawn(move || {
             if signals.forever().next().is_some() {
                 stop.store(true, Ordering::SeqCst);
-                let _told = notify("STOPPING=1");
+                let _told = platform::notify("STOPPING=1");
                 for path in &bound {
                     let _gone = fs::remove_file(path);
                 }

@@ -15,9 +15,9 @@ use crate::config::Config;
 use crate::fault::{Code, Fault};
 use crate::kept::Kept;
 use crate::lent::{Brought, SessionBlobs};
-use crate::memory;
 use crate::methods;
 use crate::metrics::Metrics;
+use crate::platform;
 use crate::rpc::{self, Incoming, Request};
 use crate::wire::{Channel, MAX_FDS};
 
@@ -74,7 +74,7 @@ impl Session {
         let result = self.converse();
         self.release();
         self.kept.forget();
-        memory::give_back();
+        platform::give_back();
         result
     }
 

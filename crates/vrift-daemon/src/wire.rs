@@ -10,9 +10,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage,
 };
+
+use crate::platform;
 
 /// Bytes of a line, its end included.
 pub const MAX_LINE: usize = 1 << 20;
@@ -20,11 +22,6 @@ pub const MAX_LINE: usize = 1 << 20;
 pub const MAX_FDS: usize = 64;
 /// Descriptors that wait for the messages that announce them.
 const MAX_WAITING: usize = 4 * MAX_FDS;
-
-#[cfg(target_os = "linux")]
-const RECEIVE: RecvFlags = RecvFlags::CMSG_CLOEXEC;
-#[cfg(not(target_os = "linux"))]
-const RECEIVE: RecvFlags = RecvFlags::empty();
 
 /// A connection, cut into lines.
 #[derive(Debug)]
@@ -84,14 +81,14 @@ impl Channel {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
             let mut slices = [IoSliceMut::new(&mut chunk)];
-            match rustix::net::recvmsg(&self.stream, &mut slices, &mut control, RECEIVE) {
+            match rustix::net::recvmsg(&self.stream, &mut slices, &mut control, platform::RECEIVE) {
                 Err(rustix::io::Errno::INTR) => {}
                 result => break result?,
             }
         };
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(fds) = message {
-                self.fds.extend(fds);
+                self.fds.extend(platform::receive_fds(fds));
             }
         }
         if received.flags.contains(ReturnFlags::CTRUNC) || self.fds.len() > MAX_WAITING {
@@ -140,7 +137,7 @@ impl Channel {
         }
         loop {
             let slices = [IoSlice::new(line)];
-            let flags = SendFlags::NOSIGNAL;
+            let flags = platform::send_flags(&self.stream);
             match rustix::net::sendmsg(&self.stream, &slices, &mut control, flags) {
                 Err(rustix::io::Errno::INTR) => {}
                 result => return Ok(result?),
@@ -150,15 +147,14 @@ impl Channel {
 
     /// Whether the other side is gone; nothing is read.
     pub(crate) fn is_gone(&self) -> bool {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let watched = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        use rustix::event::{PollFd, Timespec, poll};
         let fd = self.stream.as_fd();
-        let mut fds = [PollFd::from_borrowed_fd(fd, watched)];
+        let mut fds = [PollFd::from_borrowed_fd(fd, platform::GONE)];
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(watched)
+        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(platform::GONE)
     }
 }
 

@@ -8,6 +8,7 @@ mod exit;
 mod interrupt;
 mod options;
 mod output;
+mod platform;
 mod progress;
 mod remote;
 mod target;

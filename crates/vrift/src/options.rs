@@ -56,17 +56,10 @@ pub(crate) struct StoreOptions {
         global = true,
         value_name = "PATH",
         env = "VRIFT_SOCKET",
-        default_value = DEFAULT_SOCKET
+        default_value = vrift_daemon::DEFAULT_SOCKET
     )]
     pub(crate) socket: PathBuf,
 }
-
-/// Where the daemon listens unless told otherwise.
-pub(crate) const DEFAULT_SOCKET: &str = if cfg!(target_os = "macos") {
-    "/var/run/vrift/daemon.sock"
-} else {
-    "/run/vrift/daemon.sock"
-};
 
 /// A size such as `500M`, `2G`, `1.5TiB` or `4096`, in bytes; powers of 1024.
 pub(crate) fn size(text: &str) -> Result<u64, String> {

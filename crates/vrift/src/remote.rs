@@ -12,6 +12,8 @@ use vrift_daemon::{CallError, Client, Code, MAX_FDS};
 use vrift_store::{Blobs, Error, Projection, Put, RootRequest, Sources};
 use vx_digest::Digest;
 
+use crate::platform;
+
 /// Messages with files that are sent before the first is answered.
 const UNDER_WAY: usize = 3;
 
@@ -134,22 +136,7 @@ fn explain(error: CallError) -> Error {
 
 /// Bytes as a file that nobody else has.
 fn as_file(bytes: &[u8]) -> io::Result<File> {
-    #[cfg(target_os = "linux")]
-    let mut file = File::from(rustix::fs::memfd_create(
-        "manifest",
-        rustix::fs::MemfdFlags::CLOEXEC,
-    )?);
-    #[cfg(not(target_os = "linux"))]
-    let mut file = {
-        let path = std::env::temp_dir().join(format!("vrift-{}", std::process::id()));
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
-        std::fs::remove_file(&path)?;
-        file
-    };
+    let mut file = platform::unnamed_file()?;
     file.write_all(bytes)?;
     Ok(file)
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use vrift_daemon::status_of;
+use vrift_daemon::{HOW_TO_START, status_of};
 use vrift_store::{
     Blobs, CheckOptions, CheckReport, CollectOptions, CollectReport, Home, HomeOptions, Project,
     repair,
@@ -128,7 +128,9 @@ fn connect(socket: &Path) -> Result<Remote, Failure> {
             failure = failure.because(error.to_string());
             cause = error.source();
         }
-        failure.hint("start it with `systemctl start vrift`, or use your own store with `--direct`")
+        failure.hint(format!(
+            "start it with `{HOW_TO_START}`, or use your own store with `--direct`"
+        ))
     })
 }
 
