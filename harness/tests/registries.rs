@@ -283,14 +283,13 @@ fn crates_that_are_downloaded_are_told_with_their_sizes_also_to_programs() {
         let size = fs::metadata(find(&cache.path().join("cargo/v1/registry/cache"), &file));
         let size = size.unwrap().len();
         assert!(
-            run.stderr().contains(&format!("{file} ({size} B in ")),
+            run.stderr().contains(&format!("{file} ({size} B)")),
             "{run}"
         );
         let message = messages.iter().find(|message| message["file"] == file);
         let message = message.unwrap();
         assert_eq!(message["state"], "done", "{message}");
         assert_eq!(message["bytes"], size, "{message}");
-        assert!(message["millis"].is_u64(), "{message}");
         assert_eq!(message["url"], CRATES_IO.trim_start_matches("registry+"));
     }
     assert!(run.stderr().contains(" 2 crates ("), "{run}");

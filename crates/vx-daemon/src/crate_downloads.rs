@@ -42,7 +42,6 @@ struct Came {
     name: String,
     version: String,
     line: String,
-    millis: u64,
 }
 
 impl<'a> CrateDownloads<'a> {
@@ -91,11 +90,11 @@ impl<'a> CrateDownloads<'a> {
             None => return false,
             Some(Downloaded::Crate { name, version }) => {
                 self.named += 1;
+                self.since.get_or_insert_with(Instant::now);
                 self.last = Some(Came {
                     name,
                     version,
                     line: line.to_owned(),
-                    millis: self.millis(),
                 });
             }
             Some(Downloaded::All) => self.over(self.named).await,
@@ -161,7 +160,7 @@ impl<'a> CrateDownloads<'a> {
         let url = self.registry(&came).await;
         let state = DownloadState::Done {
             bytes,
-            millis: came.millis,
+            millis: None,
         };
         let download = Download { file, url, state };
         self.reporter.event(BuildEvent::Download(download)).await;

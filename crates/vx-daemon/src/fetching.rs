@@ -122,11 +122,8 @@ fn state_of(running: &mut Vec<Running>, file: &str, progress: Progress) -> Optio
         } => Some(DownloadState::Retrying { attempt, reason }),
         Progress::Stored { bytes } => {
             let since = running.swap_remove(at?).since;
-            let millis = u64::try_from(now.duration_since(since).as_millis());
-            Some(DownloadState::Done {
-                bytes,
-                millis: millis.unwrap_or(u64::MAX),
-            })
+            let millis = u64::try_from(now.duration_since(since).as_millis()).ok();
+            Some(DownloadState::Done { bytes, millis })
         }
         _ => None,
     }

@@ -137,7 +137,7 @@ pub enum DownloadState {
     Done {
         /// Its size.
         bytes: u64,
-        /// How long that took, in milliseconds.
-        millis: u64,
+        /// How long that took, in milliseconds, if it is known: of a crate, cargo says only that it has come.
+        millis: Option<u64>,
     },
 }

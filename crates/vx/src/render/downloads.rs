@@ -92,7 +92,7 @@ impl Downloads {
                 1 => "1 crate".to_owned(),
                 done => format!("{done} crates"),
             };
-            let text = done(&what, crates.bytes, crates.millis);
+            let text = done(&what, crates.bytes, Some(crates.millis));
             return Some(status_line(GOOD, "Downloaded", &text));
         }
         let is_new = self.crates.is_none();
@@ -173,11 +173,14 @@ fn bar(bars: &MultiProgress, file: &str, bytes: u64, total: Option<u64>) -> Prog
     bar
 }
 
-fn done(file: &str, bytes: u64, millis: u64) -> String {
+fn done(file: &str, bytes: u64, millis: Option<u64>) -> String {
+    let size = HumanBytes(bytes);
+    let Some(millis) = millis else {
+        return format!("{file} ({size})");
+    };
     let speed = bytes.saturating_mul(1000) / millis.max(1);
     format!(
-        "{file} ({} in {}.{:02}s, {}/s)",
-        HumanBytes(bytes),
+        "{file} ({size} in {}.{:02}s, {}/s)",
         millis / 1000,
         millis % 1000 / 10,
         HumanBytes(speed)
@@ -196,7 +199,7 @@ mod tests {
             url: "https://r".into(),
             state: DownloadState::Done {
                 bytes: 2048,
-                millis: 1000,
+                millis: None,
             },
         };
         let so_far = Crates {
@@ -221,10 +224,7 @@ mod tests {
         };
         for (watched, line) in [
             (true, None),
-            (
-                false,
-                Some("  Downloaded one-1.0.0.crate (2.00 KiB in 1.00s, 2.00 KiB/s)\n"),
-            ),
+            (false, Some("  Downloaded one-1.0.0.crate (2.00 KiB)\n")),
         ] {
             let mut downloads = Downloads::new(watched);
             downloads.bars.set_draw_target(ProgressDrawTarget::hidden());
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(line(running(1 << 20)), None);
         let done = DownloadState::Done {
             bytes: 3 << 20,
-            millis: 1500,
+            millis: Some(1500),
         };
         assert_eq!(
             line(done).as_deref(),

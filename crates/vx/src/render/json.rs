@@ -147,9 +147,14 @@ fn progress(download: &Download) -> Value {
         DownloadState::Retrying { attempt, reason } => {
             ("retrying", json!({ "attempt": attempt, "message": reason }))
         }
-        DownloadState::Done { bytes, millis } => {
-            ("done", json!({ "bytes": bytes, "millis": millis }))
-        }
+        DownloadState::Done {
+            bytes,
+            millis: Some(millis),
+        } => ("done", json!({ "bytes": bytes, "millis": millis })),
+        DownloadState::Done {
+            bytes,
+            millis: None,
+        } => ("done", json!({ "bytes": bytes })),
     };
     let mut message = json!({
         "reason": "download",

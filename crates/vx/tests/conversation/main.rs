@@ -190,7 +190,7 @@ fn on_a_terminal_crates_have_one_line_that_goes_away() {
         url: "https://r".to_owned(),
         state: DownloadState::Done {
             bytes: 2048,
-            millis: 900,
+            millis: None,
         },
     });
     let events = vec![crates(1, 2, false), came, crates(3, 0, true), summary(true)];
