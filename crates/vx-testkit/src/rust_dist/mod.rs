@@ -23,9 +23,11 @@ use component::Component;
 /// let dist = RustDist::builder("stable", "1.2.3", "x86_64-unknown-linux-gnu")
 ///     .component("rustc", [("bin/rustc", "#!/bin/sh\necho rustc 1.2.3\n")])
 ///     .component("rust-std", [("lib/rustlib/std.rlib", "library")])
+///     .library_for("wasm32-unknown-unknown", [("lib/rustlib/wasm.rlib", "library")])
 ///     .start();
 /// let manifest = dist.url("/dist/channel-rust-stable.toml");
 /// assert!(dist.manifest().contains("[pkg.rustc.target.x86_64-unknown-linux-gnu]"));
+/// assert!(dist.tarball("rust-std-wasm32-unknown-unknown").ends_with(".tar.gz"));
 /// # assert!(manifest.starts_with("http://127.0.0.1:"));
 /// ```
 #[derive(Debug)]
