@@ -13,8 +13,8 @@ use super::error::DistError;
 use super::manifest::{Archive, Manifest};
 use super::openpgp::KeyRing;
 use super::record::{self, Record};
-use super::resolve::{Resolved, download};
-use super::signature::{Vouched, is_absence};
+use super::resolve::Resolved;
+use super::signature::Vouched;
 use super::store::{Lease, Lock, Store, blocking};
 use super::work::Work;
 use crate::find::{Toolchain, is_too_old};
@@ -380,64 +380,6 @@ impl Dist {
             bytes,
         });
         Ok(true)
-    }
-
-    /// An archive with the packing that is here, or else that the server has, and which one that is.
-    async fn fetch_archive(
-        &self,
-        archive: Archive,
-        tell: &Tell,
-    ) -> Result<(Archive, Entry), DistError> {
-        let fetch = async |archive: Archive| {
-            let file = archive.file_name();
-            let entry = self.fetch(file, &archive.url, archive.digest, tell).await?;
-            Ok((archive, entry))
-        };
-        let Some(other) = archive.repacked() else {
-            return fetch(archive).await;
-        };
-        if !self.has(&archive).await? && self.has(&other).await? {
-            return fetch(other).await;
-        }
-        match fetch(archive).await {
-            Err(DistError::Download { what, source }) if is_absence(&source) => {
-                match fetch(other).await {
-                    // It has neither of them.
-                    Err(DistError::Download { source: no, .. }) if is_absence(&no) => {
-                        Err(DistError::Download { what, source })
-                    }
-                    other => other,
-                }
-            }
-            result => result,
-        }
-    }
-
-    /// Whether an archive is in the download cache, with this packing.
-    async fn has(&self, archive: &Archive) -> Result<bool, DistError> {
-        let (cache, archive) = (self.cache.clone(), archive.clone());
-        blocking(move || {
-            let found = cache.lookup(&archive.digest);
-            let found = found.map_err(|error| download(archive.file_name())(error))?;
-            Ok(found.is_some())
-        })
-        .await
-    }
-
-    /// Names of archives that are not in the download cache, whatever their packing.
-    async fn missing(&self, archives: &[Archive]) -> Result<Vec<String>, DistError> {
-        let mut missing = Vec::new();
-        for archive in archives {
-            let is_here = self.has(archive).await?
-                || match archive.repacked() {
-                    Some(other) => self.has(&other).await?,
-                    None => false,
-                };
-            if !is_here {
-                missing.push(archive.file_name().to_owned());
-            }
-        }
-        Ok(missing)
     }
 }
 
