@@ -116,8 +116,9 @@ impl Drop for Executor {
         let never = std::mem::take(&mut queue.runnable);
         drop(queue);
         drop(never);
-        // Whatever is woken from now on is dropped, and what that wakes as well.
-        self.0.reactor.wake_all();
+        // Whatever is woken from now on is dropped, and what that wakes as well; a task
+        // that has its turn just now is woken when it would wait.
+        self.0.reactor.close();
         self.0.reactor.interrupt();
         let _watch = self.0.watch();
         self.0.look.notify_all();

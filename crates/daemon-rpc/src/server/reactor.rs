@@ -32,6 +32,8 @@ pub(super) struct Reactor {
     alarm: OwnedFd,
     /// Whether a thread waits, or is about to.
     is_waiting: AtomicBool,
+    /// Whether nobody waits any more, so that whoever wants to is woken at once.
+    is_closed: AtomicBool,
     spin: Mutex<Spin>,
     last_key: AtomicU64,
     sources: Mutex<BTreeMap<u64, Arc<Source>>>,
@@ -53,6 +55,7 @@ impl Reactor {
             epoll,
             alarm,
             is_waiting: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
             spin: Mutex::default(),
             last_key: AtomicU64::new(ALARM),
             sources: Mutex::default(),
@@ -139,12 +142,20 @@ impl Reactor {
         }
     }
 
-    /// Wakes all, whatever they wait for.
-    pub(super) fn wake_all(&self) {
+    /// Wakes all, whatever they wait for, and from now on everybody who would wait.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
         let sources: Vec<_> = lock(&self.sources).values().cloned().collect();
         sources.iter().for_each(|source| source.wake(|_| true));
         let timers = std::mem::take(&mut *lock(&self.timers));
         timers.into_values().for_each(Waker::wake);
+    }
+
+    /// To be called by whoever has just begun to wait: [`Reactor::close`] may have been before that.
+    fn waits(&self, waker: &Waker) {
+        if self.is_closed.load(Ordering::SeqCst) {
+            waker.wake_by_ref();
+        }
     }
 
     fn key(&self) -> u64 {

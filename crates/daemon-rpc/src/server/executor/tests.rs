@@ -173,6 +173,49 @@ fn dropping_it_drops_the_tasks_and_ends_the_threads() {
 }
 
 #[test]
+fn a_task_that_is_in_its_turn_meanwhile_is_dropped_as_soon_as_it_waits() {
+    use crate::server::reactor::{Direction, Watched};
+    for (is_foreign, waits_for_a_socket) in
+        [(false, false), (false, true), (true, false), (true, true)]
+    {
+        let (_runtime, executor) = executor();
+        let (begun, begins) = channel();
+        let (gate, wait) = channel::<()>();
+        let (held, is_gone) = channel::<()>();
+        let reactor = executor.reactor();
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let task = async move {
+            let _held = held;
+            let socket = Watched::new(socket, false, &reactor);
+            begun.send(()).unwrap();
+            block_on(&wait);
+            if !waits_for_a_socket {
+                return reactor.sleep(100 * PATIENCE).await;
+            }
+            let read = |socket: &std::os::unix::net::UnixStream| {
+                std::io::Read::read(&mut &*socket, &mut [0]).map(|read| (read, false))
+            };
+            let _nothing =
+                std::future::poll_fn(|context| socket.poll(context, Direction::Read, read)).await;
+        };
+        if is_foreign {
+            executor.spawner().spawn_foreign(task);
+        } else {
+            executor.spawner().spawn(task);
+        }
+        begins.recv_timeout(PATIENCE).unwrap();
+        drop(executor);
+        drop(gate);
+        assert_eq!(
+            is_gone.recv_timeout(PATIENCE),
+            Err(RecvTimeoutError::Disconnected),
+            "foreign: {is_foreign}, socket: {waits_for_a_socket}"
+        );
+    }
+}
+
+#[test]
 fn work_from_other_threads_is_done_at_once() {
     let (_runtime, executor) = executor();
     for _ in 0..1000 {

@@ -54,6 +54,7 @@ impl Future for Sleep<'_> {
             // Who waits already waits for a later one.
             reactor.interrupt();
         }
+        reactor.waits(context.waker());
         Poll::Pending
     }
 }

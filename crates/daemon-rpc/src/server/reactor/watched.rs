@@ -153,6 +153,8 @@ impl<T: AsFd> Watched<T> {
             Some(waker) => waker.clone_from(context.waker()),
             waiting => *waiting = Some(context.waker().clone()),
         }
+        drop(state);
+        self.reactor.waits(context.waker());
         None
     }
 
