@@ -51,6 +51,11 @@ pub trait Blobs: Sync {
     /// How the store is called in messages.
     fn name(&self) -> String;
 
+    /// The directory that the store is in, if it could lie in a directory of this user.
+    fn place(&self) -> Option<&Path> {
+        None
+    }
+
     /// Stores the content of files and answers for each, in their order; what was answered is durable.
     ///
     /// A file that cannot be read is an inner error and keeps no other file out.

@@ -314,6 +314,10 @@ impl Blobs for Home {
         self.store.root().display().to_string()
     }
 
+    fn place(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+
     fn put(&self, files: &dyn Sources) -> Result<Vec<io::Result<Put>>, Error> {
         let threads = std::thread::available_parallelism().map_or(2, |n| n.get().min(8));
         let answers = self.store.put_files(files, threads)?;

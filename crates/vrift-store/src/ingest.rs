@@ -83,6 +83,7 @@ pub fn ingest(
     options: &IngestOptions,
     progress: &dyn Progress,
 ) -> Result<Ingested, Error> {
+    project.is_apart_from(blobs)?;
     let locked = project.lock()?;
     ingest_locked(project, &locked, blobs, options, progress).map(|(report, _)| report)
 }

@@ -59,6 +59,7 @@ pub fn phantom(
             "files cannot be replaced by links into the store: {why}"
         )));
     }
+    project.is_apart_from(blobs)?;
     let locked = project.lock()?;
     recover(project, blobs)?;
     let (ingested, known) = ingest_locked(project, &locked, blobs, options, progress)?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use vx_digest::Digest;
 
-use crate::blobs::RootRequest;
+use crate::blobs::{Blobs, RootRequest};
 use crate::error::Error;
 use crate::home::lock_file;
 use crate::manifest::{MAX_BYTES, Manifest, Time};
@@ -70,6 +70,29 @@ impl Project {
         Ok(metadata.dev())
     }
 
+    /// Checks that neither lies in the other: a store that is kept in itself changes while it is read, and its blobs would become links to themselves.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names both.
+    pub(crate) fn is_apart_from(&self, blobs: &dyn Blobs) -> Result<(), Error> {
+        let Some(place) = blobs.place() else {
+            return Ok(());
+        };
+        let place = fs::canonicalize(place).map_err(Error::io("look at", place))?;
+        let how = if place.starts_with(&self.path) {
+            "contains"
+        } else if self.path.starts_with(&place) {
+            "lies in"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Refused(format!(
+            "`{}` {how} the store `{}`, and no store is kept in itself",
+            self.path.display(),
+            place.display()
+        )))
+    }
+
     /// Asks to keep it as what this manifest says.
     pub(crate) fn root_request(
         &self,
@@ -87,6 +110,12 @@ impl Project {
     /// Makes `.vrift` if it is missing, and keeps every other process away from the project.
     pub(crate) fn lock(&self) -> Result<Locked, Error> {
         let own = self.own_dir();
+        if own.join("the_source").symlink_metadata().is_ok() {
+            return Err(Error::Refused(format!(
+                "`{}` is a store, and cannot be what is noted about the directory that it is in",
+                own.display()
+            )));
+        }
         let before = rustix::fs::fstat(&self.dir).map_err(Error::os("look at", &self.path))?;
         match fs::DirBuilder::new().mode(0o700).create(&own) {
             Ok(()) => {

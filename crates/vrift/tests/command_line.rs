@@ -87,6 +87,28 @@ fn exit_codes_are_those_of_the_help() {
 }
 
 #[test]
+fn a_store_is_never_kept_in_itself() {
+    let site = Site::new();
+    let tree = site.tree("p", 3);
+    site.json(&["ingest", "p"]);
+    let store = state(&site.path("home/.vrift"), false);
+    for mode in ["solid", "phantom"] {
+        for path in ["home", ".", "home/.vrift", "home/.vrift/the_source"] {
+            let output = site.run(&["ingest", "--mode", mode, path]);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{mode} {path}: {said}");
+            assert!(said.contains("store"), "{said}");
+        }
+    }
+    let mut now = state(&site.path("home/.vrift"), false);
+    now.retain(|path, _| store.contains_key(path));
+    assert_eq!(now.len(), store.len());
+    site.json(&["verify"]);
+    site.json(&["link", "p", "q"]);
+    assert_eq!(state(&tree, true), state(&site.path("q"), true));
+}
+
+#[test]
 fn every_command_explains_itself() {
     let site = Site::new();
     for command in [
