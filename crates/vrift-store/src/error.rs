@@ -62,6 +62,9 @@ pub enum Error {
     /// What was asked for cannot be done here.
     #[error("{0}")]
     Refused(String),
+    /// Clones were asked for, and cannot be made.
+    #[error("the file system of `{}` has no clones of files in the store", .0.display())]
+    NoClones(PathBuf),
     /// More than the caller may have.
     #[error("{0}")]
     Quota(String),

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use vx_digest::Digest;
 
 use crate::blobs::{Blobs, Projection};
@@ -162,7 +163,8 @@ fn fill(
         site.point(&listed)?;
         keep_projections(manifest, blobs, destination)?;
     } else {
-        site.make_files(&listed)?;
+        site.make_files(&listed)
+            .map_err(|error| without_clones(error, destination, options))?;
     }
     for entry in manifest.entries() {
         if let Kind::Symlink(target) = &entry.kind {
@@ -185,6 +187,23 @@ fn fill(
             "the file system has no clones of files in the store".to_owned(),
         ),
     })
+}
+
+/// Says what is meant when the system refuses the clones that were asked for.
+fn without_clones(error: Error, destination: &Path, options: &LinkOptions) -> Error {
+    let refused = |source: &io::Error| {
+        source.kind() == io::ErrorKind::Unsupported
+            || matches!(
+                Errno::from_io_error(source),
+                Some(Errno::OPNOTSUPP | Errno::XDEV | Errno::NOTTY | Errno::INVAL)
+            )
+    };
+    match error {
+        Error::Io { source, .. } if options.how == Some(How::Reflink) && refused(&source) => {
+            Error::NoClones(destination.to_owned())
+        }
+        error => error,
+    }
 }
 
 /// Notes, as for a project whose files were replaced, that these links need their blobs.

@@ -100,6 +100,7 @@ impl From<Error> for Failure {
             | Error::Absent { .. }
             | Error::Missing(_)
             | Error::Busy { .. }
+            | Error::NoClones(_)
             | Error::Quota(_)
             | Error::Manifest { .. } => Kind::Request,
             Error::Remote { .. } => Kind::Service,
@@ -114,6 +115,9 @@ impl From<Error> for Failure {
         match error {
             Error::Absent { .. } => failure.hint(
                 "`vrift verify --repair` stores again what files still have; the manifest may also be of another store",
+            ),
+            Error::NoClones(_) => failure.hint(
+                "without `--how`, files are cloned where that works and copied elsewhere",
             ),
             Error::Busy { .. } => failure.hint("wait until the other vrift has ended"),
             Error::Put(vrift_store::PutError::NoSpace { .. }) => failure.hint(

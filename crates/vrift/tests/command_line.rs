@@ -87,6 +87,26 @@ fn exit_codes_are_those_of_the_help() {
 }
 
 #[test]
+fn clones_that_cannot_be_made_are_refused_in_words() {
+    let site = Site::new();
+    site.tree("p", 3);
+    site.json(&["ingest", "p"]);
+    // Memory is another file system than any that a store is on, and has no clones itself.
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    site.give(memory.path());
+    let dest = memory.path().join("q");
+    let output = site.run(&["link", "p", dest.to_str().unwrap(), "--how", "reflink"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("has no clones of files in the store"),
+        "{said}"
+    );
+    assert!(said.contains("hint: "), "{said}");
+    assert!(!dest.exists());
+}
+
+#[test]
 fn a_store_is_never_kept_in_itself() {
     let site = Site::new();
     let tree = site.tree("p", 3);
