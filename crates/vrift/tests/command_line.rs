@@ -87,6 +87,29 @@ fn exit_codes_are_those_of_the_help() {
 }
 
 #[test]
+fn what_may_not_be_read_keeps_everything_out() {
+    let site = Site::new();
+    let tree = site.tree("p", 3);
+    for (name, mode) in [("dir 0", 0o000), ("dir 1/1", 0o200)] {
+        let path = tree.join(name);
+        let before = fs::metadata(&path).unwrap().permissions();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let output = site.run(&["ingest", "p"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{said}");
+        assert!(said.contains(&format!("`{name}`")), "{said}");
+        assert!(said.contains("Permission denied"), "{said}");
+        assert!(
+            said.contains("hint: all of `p` is kept or nothing"),
+            "{said}"
+        );
+        assert!(!tree.join(".vrift/manifest.bin").exists());
+        fs::set_permissions(&path, before).unwrap();
+    }
+    site.json(&["ingest", "p"]);
+}
+
+#[test]
 fn clones_that_cannot_be_made_are_refused_in_words() {
     let site = Site::new();
     site.tree("p", 3);

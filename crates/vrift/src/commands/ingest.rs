@@ -1,7 +1,9 @@
 //! `vrift ingest`.
 
+use std::io::ErrorKind;
+
 use serde_json::json;
-use vrift_store::{IngestOptions, Ingested, Project, Skipped, ingest, phantom};
+use vrift_store::{Error, IngestOptions, Ingested, Project, Skipped, ingest, phantom};
 
 use crate::cli::{Ingest, Mode};
 use crate::commands::unwritten;
@@ -23,9 +25,13 @@ pub(crate) fn run(
         ignore_cache: options.no_cache,
     };
     let (report, replaced) = match options.mode {
-        Mode::Solid => (ingest(&project, target.blobs(), &how, &bar)?, None),
+        Mode::Solid => {
+            let report = ingest(&project, target.blobs(), &how, &bar);
+            (report.map_err(|error| explain(error, options))?, None)
+        }
         Mode::Phantom => {
-            let done = phantom(&project, target.blobs(), &how, &bar)?;
+            let done = phantom(&project, target.blobs(), &how, &bar);
+            let done = done.map_err(|error| explain(error, options))?;
             (done.ingested, Some((done.replaced, done.bytes, done.kept)))
         }
     };
@@ -63,6 +69,27 @@ pub(crate) fn run(
         }))
         .map_err(unwritten)?;
     Ok(u8::from(!report.changed.is_empty()))
+}
+
+/// Names of files are those beneath the directory, which is named here.
+fn explain(error: Error, options: &Ingest) -> Failure {
+    let denied = match &error {
+        Error::Io {
+            task: "list" | "read" | "look at",
+            source,
+            ..
+        } => source.kind() == ErrorKind::PermissionDenied,
+        _ => false,
+    };
+    let failure = Failure::from(error);
+    if denied {
+        failure.hint(format!(
+            "all of `{}` is kept or nothing: make it readable, or move it away",
+            options.path.display()
+        ))
+    } else {
+        failure
+    }
 }
 
 fn tell(report: &Ingested, output: &Output) {
