@@ -1,6 +1,6 @@
 //! Calls the daemon.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -100,10 +100,25 @@ impl Client {
         }
         let request =
             json!({ "jsonrpc": "2.0", "id": self.next, "method": method, "params": params });
-        self.channel
-            .send(request.to_string().as_bytes(), fds)
-            .map_err(|source| CallError::Lost { source })?;
-        Ok(self.next)
+        match self.channel.send(request.to_string().as_bytes(), fds) {
+            Ok(()) => Ok(self.next),
+            Err(source) => Err(self.farewell(&source).unwrap_or(CallError::Lost { source })),
+        }
+    }
+
+    /// What the daemon said before it closed the connection, such as why it takes nobody.
+    fn farewell(&mut self, error: &io::Error) -> Option<CallError> {
+        if !matches!(
+            error.kind(),
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+        ) {
+            // It may still be there, and say nothing.
+            return None;
+        }
+        let line = self.channel.receive().ok()??;
+        let mut answer: Value = serde_json::from_slice(&line).ok()?;
+        // An answer that has a number is one that was waited for.
+        answer["id"].is_null().then(|| refusal(&mut answer))?
     }
 
     /// The answer to the call of this number, with the descriptors that came back.
@@ -124,12 +139,8 @@ impl Client {
                 // A notification; nobody asked for it here.
                 continue;
             }
-            if let Some(error) = answer.get_mut("error") {
-                return Err(CallError::Refused {
-                    code: error["code"].as_i64().unwrap_or(0),
-                    message: error["message"].as_str().unwrap_or_default().to_owned(),
-                    data: error["data"].take(),
-                });
+            if let Some(refused) = refusal(&mut answer) {
+                return Err(refused);
             }
             if answer["id"] != json!(id) {
                 return Err(CallError::Garbled);
@@ -143,4 +154,14 @@ impl Client {
             return Ok((result, fds));
         }
     }
+}
+
+/// The error in an answer, if it is one.
+fn refusal(answer: &mut Value) -> Option<CallError> {
+    let error = answer.get_mut("error")?;
+    Some(CallError::Refused {
+        code: error["code"].as_i64().unwrap_or(0),
+        message: error["message"].as_str().unwrap_or_default().to_owned(),
+        data: error["data"].take(),
+    })
 }

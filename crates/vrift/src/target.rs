@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use vrift_daemon::{HOW_TO_START, status_of};
+use vrift_daemon::{CallError, HOW_TO_START, status_of};
 use vrift_store::{
     Blobs, CheckOptions, CheckReport, CollectOptions, CollectReport, Home, HomeOptions, Project,
     repair,
@@ -128,9 +128,11 @@ fn connect(socket: &Path) -> Result<Remote, Failure> {
             failure = failure.because(error.to_string());
             cause = error.source();
         }
-        failure.hint(format!(
-            "start it with `{HOW_TO_START}`, or use your own store with `--direct`"
-        ))
+        failure.hint(match error {
+            // It is there, so that starting it does not help.
+            CallError::Refused { .. } => "`--direct` uses your own store".to_owned(),
+            _ => format!("start it with `{HOW_TO_START}`, or use your own store with `--direct`"),
+        })
     })
 }
 

@@ -19,17 +19,25 @@ use vx_digest::Digest;
 
 /// Starts a daemon in this process, which ends with it; the user may administer its store.
 fn start_daemon(site: &Site) {
+    start_daemon_with(site, &[]);
+}
+
+fn start_daemon_with(site: &Site, options: &[&str]) {
     fs::set_permissions(site.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let socket = site.path("daemon.sock");
-    let config = Config::parse_from([
-        "vrift-daemon".as_ref(),
-        "--home".as_ref(),
-        site.path("state").as_os_str(),
-        "--socket".as_ref(),
-        socket.as_os_str(),
-        "--admin".as_ref(),
-        USER.to_string().as_ref(),
-    ]);
+    let config = Config::parse_from(
+        [
+            "vrift-daemon",
+            "--home",
+            site.path("state").to_str().unwrap(),
+            "--socket",
+            socket.to_str().unwrap(),
+            "--admin",
+            &USER.to_string(),
+        ]
+        .iter()
+        .chain(options),
+    );
     std::thread::spawn(|| vrift_daemon::serve(config));
     let start = Instant::now();
     while UnixStream::connect(&socket).is_err() {
@@ -153,6 +161,34 @@ fn links_into_ones_own_store_are_left_to_that_store() {
     }
     site.json(&["--direct", "restore", "p"]);
     assert_eq!(state(&tree, false), before);
+}
+
+#[test]
+fn a_daemon_that_refuses_is_quoted() {
+    let site = Site::new();
+    start_daemon_with(&site, &["--max-connections", "0"]);
+    // The daemon closes the connection at once, whatever was written into it by then.
+    for _ in 0..20 {
+        let output = site.run(&["status"]);
+        assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+        assert!(
+            said(&output).contains("too many connections at once"),
+            "{}",
+            said(&output)
+        );
+        assert!(
+            !said(&output).contains("start it with"),
+            "{}",
+            said(&output)
+        );
+    }
+    let output = site.run(&["doctor"]);
+    assert_eq!(output.status.code(), Some(1));
+    let findings = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        findings.contains("too many connections at once"),
+        "{findings}"
+    );
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(crate) fn run(options: &StoreOptions, output: &Output) -> Result<u8, Failure
                         },
                     );
                 }
-                Err(failure) => found(false, "roots", failure.message),
+                Err(failure) => found(false, "roots", failure.in_one_line()),
             }
             match target.blobs().projection() {
                 vrift_store::Projection::Allowed => {
@@ -98,7 +98,7 @@ pub(crate) fn run(options: &StoreOptions, output: &Output) -> Result<u8, Failure
                 }
             }
         }
-        Err(failure) => found(false, "store", failure.message),
+        Err(failure) => found(false, "store", failure.in_one_line()),
     }
     let good = findings.iter().all(|finding| finding.good);
     for finding in findings {
