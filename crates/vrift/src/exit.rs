@@ -14,6 +14,8 @@ pub(crate) enum Kind {
     Service,
     /// The system or the store did not do what it should.
     Internal,
+    /// Whoever read the results wants no more of them, which is no failure.
+    Unread,
     /// The user ended the command.
     Interrupted,
 }
@@ -38,6 +40,7 @@ impl Kind {
     /// The exit code.
     pub(crate) fn code(self) -> u8 {
         match self {
+            Kind::Unread => 0,
             Kind::Request => 1,
             Kind::Service => 3,
             Kind::Internal => 4,

@@ -8,7 +8,7 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Effects, Style};
 use serde_json::Value;
 
-use crate::exit::Failure;
+use crate::exit::{Failure, Kind};
 use crate::options::{MessageFormat, OutputOptions, When};
 
 const GOOD: Style = bold(AnsiColor::BrightGreen);
@@ -100,8 +100,11 @@ impl Output {
         Ok(())
     }
 
-    /// A failure as cargo writes errors.
+    /// A failure as cargo writes errors; as JSON, if that is wanted and can be written.
     pub(crate) fn failure(&self, failure: &Failure) {
+        if failure.kind == Kind::Unread {
+            return;
+        }
         if self.json {
             let value = serde_json::json!({
                 "reason": "error",
@@ -110,8 +113,9 @@ impl Output {
                 "hints": failure.hints,
                 "code": failure.kind.code(),
             });
-            let _gone = self.json(&value);
-            return;
+            if self.json(&value).is_ok() {
+                return;
+            }
         }
         let mut text = format!("{ERROR}error{ERROR:#}: {}\n", failure.message);
         for cause in &failure.causes {

@@ -87,6 +87,37 @@ fn exit_codes_are_those_of_the_help() {
 }
 
 #[test]
+fn results_that_nobody_takes_are_said_and_results_that_nobody_wants_are_not() {
+    let site = Site::new();
+    let tree = site.tree("p", 3);
+    fs::write(tree.join("no line"), "no line").unwrap();
+    let line = vx_digest::Digest::of(b"no line").to_string();
+    let digest = &site.json(&["ingest", "p"])["manifest"];
+    for args in [
+        &["manifest", "p"][..],
+        &["manifest", "p", "--message-format", "json"],
+        &["status"],
+        &["status", "--message-format", "json"],
+        &["doctor"],
+        &["fetch", digest.as_str().unwrap()],
+        &["fetch", &line],
+    ] {
+        let full = fs::File::create("/dev/full").unwrap();
+        let output = site.command(args).stdout(full).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{args:?}: {said}");
+        assert!(said.contains("No space left on device"), "{args:?}: {said}");
+
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = site.command(args).stdout(writer).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {said}");
+        assert!(!said.contains("error"), "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn what_may_not_be_read_keeps_everything_out() {
     let site = Site::new();
     let tree = site.tree("p", 3);

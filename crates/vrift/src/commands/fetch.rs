@@ -1,7 +1,7 @@
 //! `vrift fetch`.
 
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use vx_digest::Digest;
@@ -30,7 +30,10 @@ pub(crate) fn run(
     };
     match file {
         None => {
-            io::copy(&mut blob, &mut io::stdout().lock()).map_err(unwritten)?;
+            let mut out = io::stdout().lock();
+            io::copy(&mut blob, &mut out).map_err(unwritten)?;
+            // What comes after the last line break has not been written yet.
+            out.flush().map_err(unwritten)?;
         }
         Some(path) => {
             let mut write = || -> io::Result<u64> {

@@ -19,11 +19,7 @@ pub(crate) fn run(path: &Path, output: &Output) -> Result<u8, Failure> {
         } else {
             as_text(entry)
         };
-        match writeln!(out, "{line}") {
-            // `vrift manifest | head` is no failure.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
-            result => result.map_err(unwritten)?,
-        }
+        writeln!(out, "{line}").map_err(unwritten)?;
     }
     out.flush().map_err(unwritten)?;
     Ok(0)

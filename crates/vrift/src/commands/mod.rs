@@ -57,7 +57,12 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<u8, Failure> {
 
 /// Standard output that is closed or full.
 pub(crate) fn unwritten(error: io::Error) -> Failure {
-    Failure::new(Kind::Internal, "could not write the result").because(error.to_string())
+    let kind = match error.kind() {
+        // `vrift manifest | head` is no failure.
+        io::ErrorKind::BrokenPipe => Kind::Unread,
+        _ => Kind::Internal,
+    };
+    Failure::new(kind, "could not write the result").because(error.to_string())
 }
 
 /// The manifest of a directory, or the one in a file.
