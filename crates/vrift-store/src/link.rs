@@ -4,7 +4,7 @@
 //! Files are copies or clones, so whoever edits them edits their own; symbolic links into the store are made only on demand.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -57,6 +57,11 @@ pub struct Linked {
     pub elapsed: Duration,
 }
 
+/// The directory that a project keeps about itself.
+const OWN: &str = ".vrift";
+/// There as long as the destination is not whole, so that nobody takes what an interrupted run left for the tree.
+const UNFINISHED: &str = ".vrift/unfinished";
+
 /// Makes `destination` what `manifest` says.
 ///
 /// # Errors
@@ -94,20 +99,59 @@ pub fn link(
     })
 }
 
-/// Makes the destination; returns whether it was new.
+/// Makes the destination, and notes that it is not whole yet; returns whether it was new.
 fn prepare(destination: &Path) -> Result<bool, Error> {
+    let created = make(destination)?;
+    let own = destination.join(OWN);
+    let note = || match fs::DirBuilder::new().mode(0o700).create(&own) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => File::create_new(destination.join(UNFINISHED)),
+    };
+    if let Err(error) = note() {
+        // The error that matters is the one before.
+        let _ignored = empty(destination, created);
+        return Err(Error::io("write to", own)(error));
+    }
+    Ok(created)
+}
+
+/// The destination has everything; what a project keeps in its own directory stays.
+fn finish(destination: &Path) -> Result<(), Error> {
+    let note = destination.join(UNFINISHED);
+    fs::remove_file(&note).map_err(Error::io("remove", note))?;
+    let own = destination.join(OWN);
+    match fs::remove_dir(&own) {
+        Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => {
+            Err(Error::io("remove", own)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn make(destination: &Path) -> Result<bool, Error> {
     match fs::DirBuilder::new().mode(0o700).create(destination) {
         Ok(()) => return Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(Error::io("create", destination)(error)),
     }
+    if destination.join(UNFINISHED).exists() {
+        return Err(Error::Refused(format!(
+            "`{}` is unfinished: another `vrift link` is at it, or was interrupted; in that case remove it and link again",
+            destination.display()
+        )));
+    }
     let metadata = fs::symlink_metadata(destination).map_err(Error::io("look at", destination))?;
-    let is_empty = metadata.is_dir()
+    let own = destination.join(OWN);
+    // Whoever is killed before the note is written leaves its directory.
+    let is_empty = |entry: io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| entry.path() == own)
+            && fs::read_dir(&own).is_ok_and(|mut names| names.next().is_none())
+    };
+    if metadata.is_dir()
         && fs::read_dir(destination)
             .map_err(Error::io("list", destination))?
-            .next()
-            .is_none();
-    if is_empty {
+            .all(is_empty)
+    {
         Ok(false)
     } else {
         Err(Error::Refused(format!(
@@ -172,10 +216,16 @@ fn fill(
         }
     }
     // Children first: making them moves the times of their parents.
-    for entry in manifest.entries().iter().rev() {
-        if entry.kind == Kind::Directory {
-            site.settle_directory(entry)?;
-        }
+    let directories = manifest.entries().iter().rev();
+    let (below, root): (Vec<_>, Vec<_>) = directories
+        .filter(|entry| entry.kind == Kind::Directory)
+        .partition(|entry| !entry.path.is_empty());
+    for entry in below {
+        site.settle_directory(entry)?;
+    }
+    finish(destination)?;
+    for entry in root {
+        site.settle_directory(entry)?;
     }
     Ok(match options.how {
         Some(how) => (how, "as asked".to_owned()),

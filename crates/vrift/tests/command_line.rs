@@ -290,6 +290,45 @@ fn restore_killed_at_any_step_goes_on() {
 }
 
 #[test]
+fn link_killed_at_any_step_is_never_taken_for_the_whole() {
+    let site = Site::new();
+    let tree = site.tree("p", 600);
+    let whole = state(&tree, false);
+    site.json(&["ingest", "p"]);
+    for (step, how) in (0..4).flat_map(|step| [(step, "copy"), (step, "symlink")]) {
+        let name = format!("{step} {how}");
+        let dest = site.path(&name);
+        let made = || {
+            let dirs = fs::read_dir(&dest).into_iter().flatten().flatten();
+            let files = dirs.filter_map(|dir| fs::read_dir(dir.path()).ok());
+            files.map(Iterator::count).sum::<usize>()
+        };
+        let child = site.spawn(&["link", "p", &name, "--how", how]);
+        kill_when(child, || match step {
+            0 => dest.exists(),
+            1 => made() > 0,
+            2 => made() > 100,
+            _ => made() > 500,
+        });
+        assert_eq!(state(&tree, false), whole, "{name}");
+        if dest.join(".vrift/unfinished").exists() {
+            let refused = site.run(&["link", "p", &name]);
+            let said = String::from_utf8_lossy(&refused.stderr);
+            assert!(said.contains("is unfinished"), "{name}: {said}");
+            fs::remove_dir_all(&dest).unwrap();
+        } else if made() > 0 {
+            let follow = how == "symlink";
+            assert_eq!(state(&dest, follow), state(&tree, follow), "{name}");
+            continue;
+        }
+        site.json(&["link", "p", &name, "--how", how]);
+        assert!(!dest.join(".vrift/unfinished").exists(), "{name}");
+        assert_eq!(state(&dest, true), state(&tree, true), "{name}");
+    }
+    assert_eq!(site.json(&["verify"])["missing"], json!(0));
+}
+
+#[test]
 fn ingest_and_gc_killed_at_any_step_leave_a_whole_store() {
     let site = Site::new();
     let store = site.path("home/.vrift/the_source");
