@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::{layout, platform};
@@ -108,6 +108,14 @@ impl Area {
         walk(&self.dir, self.levels, &mut Vec::new(), visit)
     }
 
+    /// Calls `visit` with whatever is no directory and stands where only shards do.
+    pub(crate) fn for_each_stray(
+        &self,
+        visit: &mut dyn FnMut(&Found<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        strays(&self.dir, self.levels, &mut Vec::new(), visit)
+    }
+
     /// Calls `visit` with everything that lies in a shard; what disappears meanwhile is left out.
     pub(crate) fn for_each_file(
         &self,
@@ -170,8 +178,9 @@ impl Cursor<'_> {
     }
 }
 
-/// Something that lies in a shard.
+/// Something that lies in a shard, or stands where only shards do.
 pub(crate) struct Found<'a> {
+    /// The directory that it is in.
     pub(crate) shard: &'a OwnedFd,
     above: &'a [String],
     pub(crate) name: &'a str,
@@ -187,7 +196,8 @@ impl Found<'_> {
 
     /// The name with its shards.
     pub(crate) fn path(&self) -> String {
-        format!("{}/{}", self.above.join("/"), self.name)
+        let above = self.above.iter().map(String::as_str);
+        above.chain([self.name]).collect::<Vec<_>>().join("/")
     }
 
     /// The number of bytes.
@@ -213,9 +223,40 @@ fn walk(
                 above.pop();
                 result?;
             }
-            // Files and links that somebody put between the shards are not ours to walk.
+            // Files and links that somebody put between the shards are no shards.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
             Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn strays(
+    dir: &OwnedFd,
+    levels: u8,
+    above: &mut Vec<String>,
+    visit: &mut dyn FnMut(&Found<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    for name in names(dir)? {
+        let Some(stat) = stat(dir, &name)? else {
+            continue;
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            visit(&Found {
+                shard: dir,
+                above,
+                name: &name,
+                stat,
+            })?;
+        } else if levels > 1 {
+            let below = match rustix::fs::openat(dir, &name, DIRECTORY, Mode::empty()) {
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                result => result?,
+            };
+            above.push(name);
+            let result = strays(&below, levels - 1, above, visit);
+            above.pop();
+            result?;
         }
     }
     Ok(())

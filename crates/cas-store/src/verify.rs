@@ -54,6 +54,8 @@ impl Store {
             inner
                 .blobs
                 .for_each_file(&mut |found| inner.verify_blob(found, &mut report))?;
+            let blobs = layout::blobs(inner.blobs.levels());
+            inner.expel_strays(blobs, &inner.blobs, &mut report)?;
             let is_entry = |payload: &[u8]| parse_entry(payload).is_some();
             report.index_entries =
                 inner.verify_records(layout::INDEX, &inner.index, &is_entry, &mut report)?;
@@ -117,7 +119,13 @@ impl Inner {
             }
             self.expel(prefix, found, report)
         })?;
+        self.expel_strays(prefix, area, report)?;
         Ok(whole)
+    }
+
+    /// Quarantines what stands between the shards: the store puts nothing there, and a file or link in the place of a shard keeps all of its blobs out.
+    fn expel_strays(&self, prefix: &str, area: &Area, report: &mut VerifyReport) -> io::Result<()> {
+        area.for_each_stray(&mut |found| self.expel(prefix, found, report))
     }
 
     /// Quarantines what was found, unless another inode has the name by now.

@@ -119,6 +119,46 @@ fn verify_finds_what_no_reader_has_met() {
 }
 
 #[test]
+fn verify_finds_what_lies_between_the_shards() {
+    for levels in [1, 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store");
+        let options = Options {
+            levels,
+            ..Options::default()
+        };
+        let store = Store::open(&root, options).unwrap();
+        ten(&store);
+        let area = root.join(if levels == 1 {
+            "blobs/blake3"
+        } else {
+            "blake3"
+        });
+        let mut strays = vec![area.join("notes.txt"), area.join("00")];
+        if levels == 2 {
+            fs::create_dir(area.join("zz")).unwrap();
+            strays.push(area.join("zz/ab"));
+        }
+        strays.push(root.join("index/sha256/file"));
+        strays.push(root.join("actions/file"));
+        for stray in &strays {
+            let made = fs::File::create_new(stray);
+            assert!(made.is_ok(), "{} has to be free", stray.display());
+        }
+        std::os::unix::fs::symlink("/", area.join("link")).unwrap();
+        let report = store.verify().unwrap();
+        assert_eq!(report.blobs, 10);
+        assert_eq!(report.quarantined, strays.len() as u64 + 1, "{report:?}");
+        for stray in &strays {
+            let name = stray.strip_prefix(&root).unwrap().to_str().unwrap();
+            assert!(report.names.iter().any(|n| n == name), "{report:?}");
+            assert!(fs::symlink_metadata(stray).is_err(), "{name}");
+        }
+        assert_eq!(store.verify().unwrap().quarantined, 0);
+    }
+}
+
+#[test]
 fn verify_is_no_use() {
     let (_dir, store) = store(Duration::ZERO);
     let digests = ten(&store);

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::commands::unwritten;
 use crate::exit::Failure;
 use crate::options::StoreOptions;
-use crate::output::{Output, bytes};
+use crate::output::{Output, bytes, count};
 use crate::target::Target;
 
 /// One thing that was looked at.
@@ -31,7 +31,10 @@ pub(crate) fn run(options: &StoreOptions, output: &Output) -> Result<u8, Failure
                         "damage",
                         match quarantine {
                             0 => "none found so far; `vrift verify` looks at every byte".to_owned(),
-                            n => format!("{n} files in quarantine; run `vrift verify --repair`"),
+                            n => format!(
+                                "{} in quarantine; `vrift verify --repair` replaces what is damaged, `vrift gc` throws it away",
+                                count(n, "file")
+                            ),
                         },
                     );
                 }
