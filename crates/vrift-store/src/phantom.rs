@@ -173,6 +173,9 @@ impl Replacement<'_> {
         if self.digest.size == 0 {
             return Ok(Err(""));
         }
+        if is_of_vrift(&self.entry.path) {
+            return Ok(Err("vrift notes there what it knows of a directory"));
+        }
         let (parent, name) = open_parent(self.project.dir(), &self.entry.path)?;
         if let Err(why) = is_replaceable(&parent, name) {
             return Ok(Err(why));
@@ -211,6 +214,12 @@ impl Replacement<'_> {
         fs::remove_file(&self.link).map_err(Error::io("remove", &self.link))?;
         Ok(Err("in use by somebody who may write to it"))
     }
+}
+
+/// Whether the file is in the `.vrift` of a directory below, which is written to and must not become a link.
+fn is_of_vrift(path: &[u8]) -> bool {
+    path.split(|byte| *byte == b'/')
+        .any(|name| name == b".vrift")
 }
 
 /// Whether restoring can make the file again exactly.

@@ -118,6 +118,25 @@ fn results_that_nobody_takes_are_said_and_results_that_nobody_wants_are_not() {
 }
 
 #[test]
+fn what_vrift_notes_about_a_directory_is_not_replaced_with_the_one_around_it() {
+    let site = Site::new();
+    let inner = site.tree("p/inner", 3);
+    site.give(&site.path("p"));
+    site.json(&["ingest", "p/inner"]);
+    let before = state(&site.path("p"), false);
+    site.json(&["ingest", "--mode", "phantom", "p"]);
+    assert!(projections(&inner) > 0);
+    for note in fs::read_dir(inner.join(".vrift")).unwrap() {
+        let note = note.unwrap();
+        assert!(!note.file_type().unwrap().is_symlink(), "{note:?}");
+    }
+    site.json(&["link", "p/inner", "q"]);
+    site.json(&["restore", "p"]);
+    assert_eq!(state(&site.path("p"), false), before);
+    site.json(&["ingest", "p/inner"]);
+}
+
+#[test]
 fn what_may_not_be_read_keeps_everything_out() {
     let site = Site::new();
     let tree = site.tree("p", 3);
