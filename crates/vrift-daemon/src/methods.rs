@@ -330,7 +330,7 @@ fn without(params: &Map<String, Value>) -> Result<Vec<PathBuf>, Fault> {
 fn verify(session: &Session) -> Result<Value, Fault> {
     if !session.is_admin() {
         return Err(Fault::denied(
-            "only an administrator may have every byte of the store read",
+            "only root and users whom the daemon has as `--admin` may have every byte of the store read",
         ));
     }
     let report = session.server.home.check(&CheckOptions::default())?;
