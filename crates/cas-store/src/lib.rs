@@ -6,6 +6,8 @@
 //!
 //! The API is synchronous and knows no networks: servers call it from threads that may block.
 //!
+//! It is for Linux; for macOS it is compiled and was never run there.
+//!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;

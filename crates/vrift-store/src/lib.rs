@@ -4,6 +4,7 @@
 //! [`ingest`] puts a directory into a store, [`link`] makes one from it, [`phantom`] and [`restore`] replace files by projections and back, [`Home::collect`] removes what nobody keeps.
 //! Manifests are described in `MANIFEST.md`.
 //!
+//! It is for Linux; for macOS it is compiled and was never run there.
 //! The crate knows no sockets and no terminal: whoever has the blobs elsewhere implements [`Blobs`].
 
 mod access;
