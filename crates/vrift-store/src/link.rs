@@ -82,6 +82,7 @@ pub fn link(
             "symbolic links into the store are refused: {why}"
         )));
     }
+    is_outside(destination, blobs)?;
     let created = prepare(destination)?;
     let result = fill(manifest, blobs, destination, options, progress);
     if result.is_err() {
@@ -97,6 +98,27 @@ pub fn link(
         bytes,
         elapsed: started.elapsed(),
     })
+}
+
+/// Checks that the destination is not among the files of the store.
+fn is_outside(destination: &Path, blobs: &dyn Blobs) -> Result<(), Error> {
+    let above = match destination.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above,
+        _ => Path::new("."),
+    };
+    // Where that is no directory, the destination cannot be made either, and that says why.
+    let (Some(place), Ok(above)) = (blobs.place(), fs::canonicalize(above)) else {
+        return Ok(());
+    };
+    let place = fs::canonicalize(place).map_err(Error::io("look at", place))?;
+    if above.starts_with(&place) {
+        return Err(Error::Refused(format!(
+            "`{}` lies in the store `{}`",
+            destination.display(),
+            place.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Makes the destination, and notes that it is not whole yet; returns whether it was new.

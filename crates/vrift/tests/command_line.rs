@@ -193,6 +193,13 @@ fn a_store_is_never_kept_in_itself() {
             assert!(said.contains("store"), "{said}");
         }
     }
+    for dest in ["home/.vrift/q", "home/.vrift/the_source/q"] {
+        let output = site.run(&["link", "p", dest]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{dest}: {said}");
+        assert!(said.contains("lies in the store"), "{said}");
+        assert!(!site.path(dest).exists());
+    }
     let mut now = state(&site.path("home/.vrift"), false);
     now.retain(|path, _| store.contains_key(path));
     assert_eq!(now.len(), store.len());
