@@ -319,7 +319,8 @@ impl Blobs for Home {
     }
 
     fn put(&self, files: &dyn Sources) -> Result<Vec<io::Result<Put>>, Error> {
-        let threads = std::thread::available_parallelism().map_or(2, |n| n.get().min(8));
+        // One more than there are processors: one or another waits for a directory or the journal.
+        let threads = std::thread::available_parallelism().map_or(2, |n| (n.get() + 1).min(8));
         let answers = self.store.put_files(files, threads)?;
         Ok(answers
             .into_iter()
