@@ -33,18 +33,21 @@ const LAYERS: [(&str, u32); 19] = [
     ("vx-testkit", 50),
 ];
 
-/// Names of the crates of this workspace in one section of a manifest.
+/// Names of the crates of this workspace in one section of a manifest, those for some systems only included.
 fn dependencies(manifest: &str, section: &str) -> Vec<String> {
-    manifest
-        .split(&format!("\n[{section}]\n"))
-        .nth(1)
-        .unwrap_or_default()
-        .lines()
-        .take_while(|line| !line.starts_with('['))
-        .filter_map(|line| line.split(['.', ' ', '=']).next())
-        .filter(|name| LAYERS.iter().any(|(known, _)| known == name))
-        .map(str::to_owned)
-        .collect()
+    let (always, sometimes) = (format!("[{section}]"), format!(".{section}]"));
+    let mut found = Vec::new();
+    let mut is_meant = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            is_meant = line == always || line.ends_with(&sometimes);
+        } else if let (true, Some(name)) = (is_meant, line.split(['.', ' ', '=']).next())
+            && LAYERS.iter().any(|(known, _)| *known == name)
+        {
+            found.push(name.to_owned());
+        }
+    }
+    found
 }
 
 #[test]

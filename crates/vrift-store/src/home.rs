@@ -296,6 +296,12 @@ fn read_or_make_id(home: &Path) -> Result<[u8; 16], Error> {
         match File::open(&path).and_then(|mut file| file.read_exact(&mut id)) {
             Ok(()) => return Ok(id),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(Error::Refused(format!(
+                    "`{}` is cut off: it is the name of the store, by which directories with links into it know it; put it back from a backup, and remove it only if there are no such directories",
+                    path.display()
+                )));
+            }
             Err(error) => return Err(Error::io("read", &path)(error)),
         }
         getrandom::fill(&mut id)

@@ -257,6 +257,50 @@ fn writing_through_a_link_into_the_store_is_refused() {
 }
 
 #[test]
+fn a_file_that_cannot_be_fetched_whole_is_not_there() {
+    let site = Site::new();
+    let tree = site.tree("p", 1);
+    fs::write(tree.join("large"), vec![7; 100_000]).unwrap();
+    site.json(&["ingest", "p"]);
+    let digest = vx_digest::Digest::of(&vec![7; 100_000]).to_string();
+    let program = site.command(&["fetch", &digest, "-o", "large"]);
+    // Files may have 8 blocks, and the signal that says so is ignored.
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""])
+        .arg(program.get_program())
+        .args(program.get_args())
+        .current_dir(program.get_current_dir().unwrap());
+    if rustix::process::geteuid().is_root() {
+        limited.uid(USER).gid(USER);
+    }
+    for (name, value) in program.get_envs() {
+        limited.env(name, value.unwrap_or_default());
+    }
+    let output = limited.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("could not write `large`"), "{said}");
+    assert!(!site.path("large").exists());
+    site.run(&["fetch", &digest, "-o", "large"]);
+    assert_eq!(fs::read(site.path("large")).unwrap(), vec![7; 100_000]);
+}
+
+#[test]
+fn a_store_whose_name_is_cut_off_is_refused_with_what_to_do() {
+    let site = Site::new();
+    site.tree("p", 1);
+    site.json(&["ingest", "p"]);
+    fs::write(site.path("home/.vrift/id"), "short").unwrap();
+    let output = site.run(&["status"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(
+        said.contains("is cut off") && said.contains("backup"),
+        "{said}"
+    );
+}
+
+#[test]
 fn phantom_killed_at_any_step_loses_nothing() {
     for step in 0..5 {
         let site = Site::new();

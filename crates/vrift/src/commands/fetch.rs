@@ -1,6 +1,6 @@
 //! `vrift fetch`.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -38,7 +38,10 @@ pub(crate) fn run(
         Some(path) => {
             let mut write = || -> io::Result<u64> {
                 let mut to = OpenOptions::new().write(true).create_new(true).open(path)?;
-                io::copy(&mut blob, &mut to)
+                io::copy(&mut blob, &mut to).inspect_err(|_| {
+                    // The error that matters is the one before.
+                    let _ignored = fs::remove_file(path);
+                })
             };
             let size = write().map_err(|error| {
                 Failure::new(
