@@ -8,7 +8,9 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage,
@@ -20,6 +22,10 @@ use crate::platform;
 pub const MAX_LINE: usize = 1 << 20;
 /// Descriptors of a message.
 pub const MAX_FDS: usize = 64;
+/// How long to wait until others have received enough of the descriptors that programs of the same user have sent.
+const CROWDED: Duration = Duration::from_secs(60);
+/// How often to try meanwhile.
+const AGAIN: Duration = Duration::from_millis(1);
 /// Descriptors that wait for the messages that announce them.
 const MAX_WAITING: usize = 4 * MAX_FDS;
 
@@ -82,7 +88,7 @@ impl Channel {
         let received = loop {
             let mut slices = [IoSliceMut::new(&mut chunk)];
             match rustix::net::recvmsg(&self.stream, &mut slices, &mut control, platform::RECEIVE) {
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 result => break result?,
             }
         };
@@ -135,11 +141,21 @@ impl Channel {
                 "more descriptors than a message may have",
             ));
         }
+        let began = Instant::now();
         loop {
             let slices = [IoSlice::new(line)];
             let flags = platform::send_flags(&self.stream);
             match rustix::net::sendmsg(&self.stream, &slices, &mut control, flags) {
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
+                Err(Errno::TOOMANYREFS) if began.elapsed() < CROWDED => {
+                    // Nothing tells when others have received theirs.
+                    std::thread::sleep(AGAIN);
+                }
+                Err(Errno::TOOMANYREFS) => {
+                    return Err(io::Error::other(
+                        "programs of this user have sent more descriptors that nobody has received than its limit of open files (`ulimit -n`)",
+                    ));
+                }
                 result => return Ok(result?),
             }
         }

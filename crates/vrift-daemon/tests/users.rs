@@ -12,6 +12,7 @@
 
 mod site;
 
+use std::collections::VecDeque;
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -19,6 +20,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use site::{ALICE, BOB, Site, VRIFT, is_root};
 use vrift_daemon::{CallError, Client};
@@ -165,6 +167,28 @@ fn private_files_are_stored_by_descriptor_and_by_nothing_else() {
     as_user(BOB, || {
         let refused = site.client().call("ingest", json!({ "path": home }), &[]);
         assert_eq!(code(refused), -32001);
+    });
+}
+
+#[test]
+fn callers_wait_when_more_descriptors_travel_than_their_user_may_have() {
+    let Some(site) = site() else { return };
+    as_user(ALICE, || {
+        let mut client = site.client();
+        let file = memory(b"content");
+        let fds = [file.as_fd(); 64];
+        // What a user's programs have sent and nobody has received is counted against this.
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let current = Some(64);
+        setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
+        let mut under_way = VecDeque::new();
+        for _ in 0..300 {
+            under_way.push_back(client.send("put", json!({}), &fds).unwrap());
+            if under_way.len() > 4 {
+                let (result, _) = client.receive(under_way.pop_front().unwrap()).unwrap();
+                assert_eq!(result["blobs"].as_array().unwrap().len(), 64);
+            }
+        }
     });
 }
 
