@@ -21,7 +21,7 @@ use crate::blobs::{Blobs, Projection};
 use crate::error::Error;
 use crate::ingest::Progress;
 use crate::manifest::{Entry, Kind, Manifest};
-use crate::project::Project;
+use crate::project::{OWN, Project};
 use crate::site::Site;
 
 /// How a file gets its content.
@@ -57,8 +57,6 @@ pub struct Linked {
     pub elapsed: Duration,
 }
 
-/// The directory that a project keeps about itself.
-const OWN: &str = ".vrift";
 /// There as long as the destination is not whole, so that nobody takes what an interrupted run left for the tree.
 const UNFINISHED: &str = ".vrift/unfinished";
 

@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::ingest::{IngestOptions, Ingested, Progress, ingest_locked};
 use crate::manifest::{Entry, Kind, Manifest};
 use crate::platform;
-use crate::project::Project;
+use crate::project::{OWN, Project};
 use crate::scan::Skipped;
 use crate::site::{open_parent, times};
 use crate::stamp::Stamp;
@@ -219,7 +219,7 @@ impl Replacement<'_> {
 /// Whether the file is in the `.vrift` of a directory below, which is written to and must not become a link.
 fn is_of_vrift(path: &[u8]) -> bool {
     path.split(|byte| *byte == b'/')
-        .any(|name| name == b".vrift")
+        .any(|name| name == OWN.as_bytes())
 }
 
 /// Whether restoring can make the file again exactly.

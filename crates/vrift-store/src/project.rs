@@ -17,6 +17,9 @@ use crate::roots::{read_at_most, sync_dir, write_unsynced, write_whole};
 use crate::site::times;
 use crate::stamp::{Stamp, StatCache, mtime};
 
+/// The directory in which a project keeps what is about it; no content of the project.
+pub(crate) const OWN: &str = ".vrift";
+
 /// A directory that is, or will be, in a store.
 #[derive(Debug)]
 pub struct Project {
@@ -56,7 +59,7 @@ impl Project {
 
     /// Its `.vrift`.
     pub fn own_dir(&self) -> PathBuf {
-        self.path.join(".vrift")
+        self.path.join(OWN)
     }
 
     /// Its manifest's file.

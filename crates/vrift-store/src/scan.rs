@@ -17,6 +17,7 @@ use crate::access::Reader;
 use crate::error::Error;
 use crate::manifest::{Entry, Kind, MAX_ENTRIES, MAX_PATH};
 use crate::platform;
+use crate::project::OWN;
 use crate::stamp::{Stamp, mtime};
 
 /// Directories within directories that are listed; each level holds a descriptor for each thread.
@@ -252,7 +253,7 @@ impl Walk<'_> {
         let mut names = Vec::new();
         platform::list(dir.as_fd(), buffer, |name: &CStr, kind| {
             let name = name.to_bytes();
-            let ours = directory.depth == 0 && name == b".vrift";
+            let ours = directory.depth == 0 && name == OWN.as_bytes();
             if name != b"." && name != b".." && !ours {
                 names.push((name.to_owned(), kind));
             }
