@@ -85,13 +85,12 @@ fn detail(params: &Map<String, Value>) -> Value {
 
 fn version(session: &Session) -> Value {
     let home = &session.server.home;
-    let id: String = home.id().iter().map(|byte| format!("{byte:02x}")).collect();
     json!({
         "service": "vrift-daemon",
         "version": env!("CARGO_PKG_VERSION"),
         "protocol": PROTOCOL,
         "store": home.store().root(),
-        "store_id": id,
+        "store_id": vx_digest::hex::encode(&home.id()),
     })
 }
 
