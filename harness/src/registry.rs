@@ -48,6 +48,17 @@ impl Registry {
         }
     }
 
+    /// Publishes the library `seven`, whose function of that name adds to a constant of the library `one`, which is published as well.
+    ///
+    /// # Panics
+    ///
+    /// If they cannot be packed.
+    pub fn publish_seven(&self) {
+        self.publish("one", "1.0.0", "pub const ONE: u32 = 1;\n", &[]);
+        let seven = "pub fn seven() -> u32 { 6 + one::ONE }\n";
+        self.publish("seven", "1.0.0", seven, &["one"]);
+    }
+
     /// Publishes a library that consists of `lib`, and depends on packages published before. Returns the checksum of its archive.
     ///
     /// # Panics

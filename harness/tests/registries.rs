@@ -36,9 +36,7 @@ fn find(directory: &Path, name: &str) -> PathBuf {
 #[test]
 fn what_one_user_fetched_nobody_fetches_again() {
     let registry = Registry::start();
-    registry.publish("one", "1.0.0", "pub const ONE: u32 = 1;\n", &[]);
-    let seven = "pub fn seven() -> u32 { 6 + one::ONE }\n";
-    registry.publish("seven", "1.0.0", seven, &["one"]);
+    registry.publish_seven();
     let cache = tempfile::tempdir().unwrap();
     let users: Vec<User<'_>> = (0..2).map(|_| User::of(cache.path())).collect();
     for user in &users {
@@ -255,9 +253,7 @@ fn a_daemon_that_is_killed_while_cargo_fetches_takes_cargo_along_and_the_next_bu
 #[test]
 fn crates_that_are_downloaded_are_told_with_their_sizes_also_to_programs() {
     let registry = Registry::start();
-    registry.publish("one", "1.0.0", "pub const ONE: u32 = 1;\n", &[]);
-    let seven = "pub fn seven() -> u32 { 6 + one::ONE }\n";
-    registry.publish("seven", "1.0.0", seven, &["one"]);
+    registry.publish_seven();
     let cache = tempfile::tempdir().unwrap();
     let user = User::of(cache.path());
     let project = user.app("[dependencies]\nseven = \"1\"\none = \"1\"\n");

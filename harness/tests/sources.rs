@@ -150,9 +150,7 @@ fn a_git_dependency_is_built_and_needs_its_repository_once() {
 #[test]
 fn a_patched_dependency_is_the_one_of_the_patch() {
     let registry = Registry::start();
-    registry.publish("one", "1.0.0", "pub const ONE: u32 = 1;\n", &[]);
-    let seven = "pub fn seven() -> u32 { 6 + one::ONE }\n";
-    registry.publish("seven", "1.0.0", seven, &["one"]);
+    registry.publish_seven();
     let cache = tempfile::tempdir().unwrap();
     let user = User::of(cache.path());
     user.write("config.toml", &registry.in_place_of_crates_io());

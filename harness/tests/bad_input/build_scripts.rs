@@ -12,6 +12,11 @@ fn scripted<'a>(env: &'a TestEnv, body: &str) -> Project<'a> {
     project
 }
 
+/// As [`failure`]; a build script that does nothing mends it.
+fn failure_of_script(project: &Project<'_>) -> String {
+    failure(project, &[], || project.write("build.rs", "fn main() {}\n"))
+}
+
 #[test]
 fn a_build_script_that_panics() {
     let env = TestEnv::vx();
@@ -103,9 +108,7 @@ fn a_build_script_that_wants_the_network() {
         &env,
         "std::net::TcpStream::connect(\"192.0.2.1:80\").unwrap();",
     );
-    let said = failure(&project, &[], || {
-        project.write("build.rs", "fn main() {}\n")
-    });
+    let said = failure_of_script(&project);
     insta::assert_snapshot!(said, @r#"
     exit code: 101
     ----- stdout -----
@@ -134,9 +137,7 @@ fn a_build_script_that_talks_to_the_services_of_vx() {
         &env,
         &format!("std::net::TcpStream::connect(\"{cas}\").unwrap();"),
     );
-    let said = failure(&project, &[], || {
-        project.write("build.rs", "fn main() {}\n")
-    });
+    let said = failure_of_script(&project);
     assert!(said.starts_with("exit code: 101\n"), "{said}");
     assert!(
         said.contains("failed to run custom build command for `scripted v0.1.0"),
@@ -149,9 +150,7 @@ fn a_build_script_that_talks_to_the_services_of_vx() {
 fn a_build_script_that_writes_into_its_sources() {
     let env = TestEnv::vx();
     let project = scripted(&env, "std::fs::write(\"src/generated.rs\", \"\").unwrap();");
-    let said = failure(&project, &[], || {
-        project.write("build.rs", "fn main() {}\n")
-    });
+    let said = failure_of_script(&project);
     assert!(!project.dir().join("src/generated.rs").exists());
     insta::assert_snapshot!(said, @r#"
     exit code: 101
@@ -177,9 +176,7 @@ fn a_build_script_that_writes_anywhere_else() {
     let env = TestEnv::vx();
     let there = env.work_dir().join("written.txt");
     let project = scripted(&env, &format!("std::fs::write({there:?}, \"\").unwrap();"));
-    let said = failure(&project, &[], || {
-        project.write("build.rs", "fn main() {}\n")
-    });
+    let said = failure_of_script(&project);
     assert!(!there.exists());
     assert!(said.starts_with("exit code: 101\n"), "{said}");
     assert!(
